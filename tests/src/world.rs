@@ -144,6 +144,7 @@ impl World {
     /// project's environment is active, the key of the model is exported, and uv is told that there is no network.
     pub fn as_crew(&self, program: impl AsRef<Path>) -> Command {
         let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL"]);
         command.args(["--reuid", &self.crew.uid.to_string(), "--regid", &self.crew.gid.to_string(), "--init-groups"]);
         command.arg("--").arg(program.as_ref());
         command.env_clear().current_dir(&self.project);

@@ -3,6 +3,7 @@
 import http.server
 import json
 import socket
+import socketserver
 import threading
 
 
@@ -47,6 +48,11 @@ def listen(name, addresses, port, exchange, accepted, tls=None):
     class Server(http.server.ThreadingHTTPServer):
         daemon_threads = True
         request_queue_size = 128
+
+        def server_bind(self):
+            # HTTPServer's own would look the address up, in the log of our own name server.
+            socketserver.TCPServer.server_bind(self)
+            self.server_name, self.server_port = self.server_address[:2]
 
         def get_request(self):
             connection, peer = super().get_request()
