@@ -57,21 +57,28 @@ fn install_uv(cache: &Path) -> Result<PathBuf> {
     Ok(uv)
 }
 
-/// The distribution's Python where CrewAI supports it, because every user may execute it; else any that uv finds.
+/// The distribution's Python where CrewAI supports it, because every user may execute it; else any that uv finds or
+/// fetches.
 fn base_python(uv: &Path, cache: &Path) -> Result<String> {
     let version = "import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 14))";
     if quietly(Command::new("/usr/bin/python3").args(["-c", version])).is_ok() {
         return Ok("/usr/bin/python3".to_owned());
     }
-    let found = quietly(uv_command(uv, cache).args(["python", "find", SUPPORTED]))
-        .with_context(|| format!("CrewAI needs Python {SUPPORTED}: install one"))?;
-    Ok(found.trim().to_owned())
+    let find = || quietly(uv_command(uv, cache).args(["python", "find", SUPPORTED]));
+    let found = find().or_else(|_| {
+        // Old distributions: uv fetches a Python of its own, which needs the open network.
+        quietly(uv_command(uv, cache).args(["python", "install", "3.12"]))?;
+        find()
+    });
+    Ok(found.with_context(|| format!("CrewAI needs Python {SUPPORTED}: install one"))?.trim().to_owned())
 }
 
 fn uv_command(uv: &Path, cache: &Path) -> Command {
     let mut command = Command::new(uv);
     // An environment that happens to be active is not ours to install into.
     command.env_remove("VIRTUAL_ENV").env("UV_CACHE_DIR", cache.join("uv-cache")).env("UV_NO_PROGRESS", "1");
+    // Where every user may execute it.
+    command.env("UV_PYTHON_INSTALL_DIR", cache.join("python"));
     command
 }
 
