@@ -32,7 +32,9 @@ pub fn check(source: &Source) -> Vec<String> {
         return Vec::new();
     }
     let Some(here) = floor(floors, top) else {
-        return vec![format!("module `{top}` is on no floor: place it in tests/it/tidy/floors.rs and in ARCHITECTURE.md")];
+        return vec![format!(
+            "module `{top}` is on no floor: place it in tests/it/tidy/floors.rs and in ARCHITECTURE.md"
+        )];
     };
     let mut wrong = Vec::new();
     for (number, named) in named_paths(&source.code, &module) {
@@ -46,7 +48,9 @@ pub fn check(source: &Source) -> Vec<String> {
                 wrong.push(format!("{number}: `{top}` names `{other}`, which is on a higher floor"));
             }
             None => wrong.push(format!("{number}: `{other}` is on no floor: place it in tests/it/tidy/floors.rs")),
-            Some(_) if other == BLIND_SIBLINGS && *top == BLIND_SIBLINGS => wrong.extend(sibling(number, &module, &named)),
+            Some(_) if other == BLIND_SIBLINGS && *top == BLIND_SIBLINGS => {
+                wrong.extend(sibling(number, &module, &named))
+            }
             Some(_) => {}
         }
     }
@@ -68,7 +72,8 @@ fn floor(floors: &[&[&str]], module: &str) -> Option<usize> {
 fn named_paths(code: &str, module: &[&str]) -> Vec<(usize, Vec<String>)> {
     let mut found = Vec::new();
     for (at, _) in code.match_indices("::") {
-        let before = code[..at].rsplit(|letter: char| !letter.is_alphanumeric() && letter != '_').next().unwrap_or_default();
+        let before =
+            code[..at].rsplit(|letter: char| !letter.is_alphanumeric() && letter != '_').next().unwrap_or_default();
         let begins = !code[..at - before.len()].ends_with("::") && !code[..at - before.len()].ends_with('$');
         if !begins || !["crate", "super"].contains(&before) {
             continue;

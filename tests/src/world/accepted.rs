@@ -59,7 +59,8 @@ fn log(directory: &Path, name: &str) -> Result<String> {
 fn scripted(text: &str) -> Result<Vec<Accepted>> {
     text.lines()
         .map(|line| {
-            let line: serde_json::Value = serde_json::from_str(line).context("a line of the servers' log is no JSON")?;
+            let line: serde_json::Value =
+                serde_json::from_str(line).context("a line of the servers' log is no JSON")?;
             let server = match line.get("server").and_then(serde_json::Value::as_str).unwrap_or_default() {
                 "dns" => Server::Dns,
                 "openai" => Server::OpenAi,
