@@ -49,7 +49,7 @@ pub fn check(source: &Source) -> Vec<String> {
             }
             None => wrong.push(format!("{number}: `{other}` is on no floor: place it in tests/it/tidy/floors.rs")),
             Some(_) if other == BLIND_SIBLINGS && *top == BLIND_SIBLINGS => {
-                wrong.extend(sibling(number, &module, &named))
+                wrong.extend(sibling(number, &module, &named));
             }
             Some(_) => {}
         }
