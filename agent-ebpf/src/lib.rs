@@ -1,1 +1,2 @@
-//! placeholder
+//! The kernel side.
+#![no_std]

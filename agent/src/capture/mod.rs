@@ -1,0 +1,1 @@
+//! What the kernel side, cgroups, namespaces and /proc tell; nothing above this floor reads them.

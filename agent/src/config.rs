@@ -1,0 +1,1 @@
+//! Files -> Config, once.
