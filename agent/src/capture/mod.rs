@@ -1,1 +1,15 @@
-//! What the kernel side, cgroups, namespaces and /proc tell; nothing above this floor reads them.
+//! Capture: which processes are captured, and where each of their connections was going.
+//!
+//! It owns the kernel programs and their maps ([`kernel`]), the capture cgroups ([`cgroup`]), the listeners to which
+//! connections are sent ([`listen`]) and the network namespaces in which those are made ([`netns`]). It never reads
+//! what a connection carries, and never decides by policy.
+
+pub mod cgroup;
+pub mod kernel;
+pub mod listen;
+pub mod netns;
+mod sys;
+
+pub use cgroup::{Cgroup, CgroupId};
+pub use kernel::{Kernel, KernelOptions};
+pub use listen::{ListenerPorts, Listeners};
