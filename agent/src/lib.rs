@@ -7,5 +7,6 @@ pub mod capture;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod identity;
 pub mod index;
 pub mod journal;

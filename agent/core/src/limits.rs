@@ -80,3 +80,18 @@ pub const SHOWN_LINES_MAX: usize = 100;
 
 /// How long a drain waits for open sessions before it aborts them.
 pub const DRAIN_WAIT: Duration = Duration::from_secs(10);
+
+/// Processes whose facts are kept read; each holds a descriptor (pidfd).
+pub const PROCESSES_CACHED_MAX: usize = 1024;
+
+/// Control connections served at one time; a run holds one from its start to its end.
+pub const CONTROL_CLIENTS_MAX: usize = 512;
+
+/// How long a control request may take before the client gives up on the agent.
+pub const CONTROL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long the end of a `run` waits for the journal and the index to catch up before it says "so far".
+pub const SUMMARY_WAIT: Duration = Duration::from_secs(5);
+
+/// How long `run` waits for an agent that somebody else is starting.
+pub const AGENT_START_WAIT: Duration = Duration::from_secs(15);

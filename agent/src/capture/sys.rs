@@ -1,10 +1,13 @@
 //! The one file of this crate with `unsafe`: bpf(2) on maps, socket options that no library offers, and the reading of
-//! ABI values from bytes. Everything it exports is safe to call; it never decides anything.
+//! ABI values from bytes, and signal dispositions (the standard library changes SIGPIPE before `main`, and `run` must hand
+//! the command exactly what it was given). Everything it exports is safe to call; it never decides anything.
 #![allow(unsafe_code)]
 
 use aya::Pod;
+use nix::sys::signal::{SigHandler, Signal, signal};
 use std::{
     io,
+    sync::atomic::{AtomicBool, Ordering},
     marker::PhantomData,
     mem::MaybeUninit,
     os::fd::{AsFd, AsRawFd, OwnedFd},
@@ -179,4 +182,52 @@ pub(super) fn saved_syn(connection: &impl AsFd) -> io::Result<Vec<u8>> {
     let len = get_option(connection, libc::IPPROTO_TCP, TCP_SAVED_SYN, &mut headers)?;
     headers.truncate(len);
     Ok(headers)
+}
+
+/// What a process does with a signal, as far as it survives `execve`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Disposition {
+    /// The kernel's default action.
+    Default,
+    /// Nothing.
+    Ignore,
+}
+
+static SIGPIPE_IGNORED: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn look_at_sigpipe() {
+    // SAFETY: an all-zero sigaction is a valid value of this plain C structure; sigaction(2) with a null
+    // new action only writes into it. Nothing of the Rust runtime, which does not run yet, is used.
+    let ignored = unsafe {
+        let mut found: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(libc::SIGPIPE, std::ptr::null(), &raw mut found) == 0
+            && found.sa_sigaction == libc::SIG_IGN
+    };
+    SIGPIPE_IGNORED.store(ignored, Ordering::Relaxed);
+}
+
+// SAFETY: `.init_array` holds pointers to functions that the C runtime calls before `main`; extra arguments
+// that it passes are ignored by the C calling convention.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static BEFORE_MAIN: extern "C" fn() = look_at_sigpipe;
+
+/// Whether the process was started with SIGPIPE ignored (systemd units are); the Rust runtime ignores it
+/// in any case, so only a look before `main` can tell.
+#[must_use]
+pub fn sigpipe_was_ignored() -> bool {
+    SIGPIPE_IGNORED.load(Ordering::Relaxed)
+}
+
+/// Sets what this process does with a signal.
+///
+/// # Errors
+/// When the kernel does not allow it (SIGKILL, SIGSTOP).
+pub fn set_disposition(which: Signal, disposition: Disposition) -> nix::Result<()> {
+    let action = match disposition {
+        Disposition::Default => SigHandler::SigDfl,
+        Disposition::Ignore => SigHandler::SigIgn,
+    };
+    // SAFETY: neither SIG_DFL nor SIG_IGN runs code of ours in a signal context.
+    unsafe { signal(which, action) }.map(|_| ())
 }
