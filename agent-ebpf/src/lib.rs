@@ -1,7 +1,3 @@
-<<<<<<< HEAD
-//! The kernel side.
-#![no_std]
-=======
 //! The ABI between the kernel programs and user space: plain `#[repr(C)]` values, 64-bit fields first, padding named,
 //! sizes asserted. It owns layouts and the meaning of every number in them; it never touches a map or a packet.
 //!
@@ -415,4 +411,3 @@ const fn mix(mut x: u32) -> u32 {
     x = x.wrapping_mul(0xc2b2_ae35);
     x ^ (x >> 16)
 }
->>>>>>> kernel

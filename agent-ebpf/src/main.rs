@@ -1,6 +1,3 @@
-<<<<<<< HEAD
-fn main() {}
-=======
 //! The programs that run in the kernel, as small as they can be: each finds the run, decides, and leaves the rest to
 //! user space. This file owns the entry points; it never decides anything itself.
 //!
@@ -106,4 +103,3 @@ pub fn crewtap_socket(ctx: TracePointContext) -> u32 {
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     loop {}
 }
->>>>>>> kernel
