@@ -1,1 +1,3 @@
-fn x() {}
+//! The one integration test program: everything that needs root, namespaces, real servers or the whole repository.
+
+mod tidy;

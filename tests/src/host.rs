@@ -1,5 +1,7 @@
 //! One network namespace with loopback up, one data directory, and crewtap commands inside.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::missing_panics_doc)]
+
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};

@@ -1,1 +1,49 @@
-fn main() {}
+//! `cargo xtask`: everything that is done with the repository rather than by the product. Never part of what is shipped.
+
+mod check;
+mod demo;
+mod install;
+mod setup;
+mod shell;
+mod test;
+// `mod ebpf;` belongs here.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Set up, build, try, test and install crewtap", version)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install what building, testing and the demo need; under five seconds when all is there
+    Setup(setup::Options),
+    /// Run a real CrewAI crew under crewtap in an isolated network, and show what was recorded
+    Demo(demo::Options),
+    /// Run every test; the closing line is `N passed, N failed, N skipped`
+    Test(test::Options),
+    /// Put crewtap on this machine, or take it off again
+    Install(install::Options),
+    /// Check licences, banned crates and sources of the dependencies with cargo-deny
+    Deny,
+    // `Ebpf(ebpf::Options)` belongs here.
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().task {
+        Task::Setup(options) => setup::run(&options).map(|()| ExitCode::SUCCESS),
+        Task::Demo(options) => demo::run(&options),
+        Task::Test(options) => test::run(&options),
+        Task::Install(options) => install::run(&options).map(|()| ExitCode::SUCCESS),
+        Task::Deny => check::dependencies().map(|()| ExitCode::SUCCESS),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("xtask: {error:#}");
+        ExitCode::from(2)
+    })
+}

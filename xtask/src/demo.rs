@@ -1,0 +1,174 @@
+//! `cargo xtask demo`: a real CrewAI crew in an isolated network, run as a user would run it, and what crewtap recorded of
+//! it. Nothing in the crew or in its environment is set for crewtap's sake, and nothing on the host outlives it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, ExitStatus};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+use crewtap_tests::world::{Interrupts, World, cache_dir, within_interruptible};
+
+use crate::shell::is_root;
+use crate::{setup, test};
+
+/// What the user may choose.
+#[derive(Args)]
+pub struct Options {
+    /// Run the crew without crewtap
+    #[arg(long)]
+    bare: bool,
+    /// Run COMMAND as root in the isolated world instead of the crew
+    #[arg(long, conflicts_with = "bare")]
+    world_only: bool,
+    /// Keep the evidence and the servers' logs, and say where
+    #[arg(long)]
+    keep: bool,
+    /// Setup and build were done by the one who calls through sudo
+    #[arg(long, hide = true)]
+    prepared: bool,
+    /// For --world-only: what to run (default: a shell)
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+/// Runs the demo; its exit status is 0 when the crew did its work and the evidence is whole.
+///
+/// # Errors
+/// When setup, the build or the world fails.
+pub fn run(options: &Options) -> Result<ExitCode> {
+    let mut program = test::built_crewtap();
+    if !options.prepared {
+        setup::run(&setup::Options::for_running())?;
+    }
+    if !options.bare && !options.world_only && !options.prepared {
+        eprintln!("demo: building crewtap ...");
+        program = test::build_crewtap()?;
+    }
+    if !is_root() {
+        return through_sudo();
+    }
+    let program = std::env::var_os("CREWTAP_PROGRAM").map_or(program, PathBuf::from);
+    let interrupts = Interrupts::block()?;
+    eprintln!("demo: starting the isolated world (own network, names, CA, servers) ...");
+    within_interruptible(Some(interrupts), |world| {
+        if options.keep {
+            world.keep_directory()?;
+        }
+        let outcome = if options.world_only {
+            world_only(world, &options.command)
+        } else if options.bare {
+            bare(world)
+        } else {
+            captured(world, &program)
+        };
+        if options.keep {
+            say_where(world, &program);
+        }
+        outcome
+    })
+}
+
+/// The namespaces need root; setup and build do not, and are done by now.
+fn through_sudo() -> Result<ExitCode> {
+    let mut cache = std::ffi::OsString::from("CREWTAP_CACHE=");
+    cache.push(cache_dir());
+    let mut program = std::ffi::OsString::from("CREWTAP_PROGRAM=");
+    program.push(test::built_crewtap());
+    let mut command = Command::new("sudo");
+    command.arg("env").arg(cache).arg(program).arg(std::env::current_exe()?).args(["demo", "--prepared"]);
+    let status = command.args(std::env::args_os().skip(2)).status().context("cannot start sudo")?;
+    Ok(exit_code(status))
+}
+
+fn world_only(world: &World, command: &[String]) -> Result<ExitCode> {
+    let mut words = command.iter();
+    let program = words.next().map_or("bash", String::as_str);
+    eprintln!("demo: servers: api.openai.com:443 telemetry.crewai.com:4319 api.internal:80,443 pg.internal:5432 ssh.internal:22");
+    eprintln!("demo: world {}; the crew's user is {}", world.directory().display(), world.crew().name);
+    let mut inside = world.as_root(program);
+    inside.args(words).env("CREWTAP_WORLD", world.directory()).env("CREWTAP_CREW_PROJECT", world.project());
+    Ok(exit_code(world.run(&mut inside)?))
+}
+
+fn bare(world: &World) -> Result<ExitCode> {
+    eprintln!("demo: crewai run (without crewtap)");
+    let status = world.run(world.as_crew("crewai").arg("run"))?;
+    ensure!(status.success(), "the crew failed ({status})");
+    check_work(world)?;
+    report_connections(world)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn captured(world: &World, program: &Path) -> Result<ExitCode> {
+    let evidence = world.directory().join("evidence");
+    // As the README says it. Where the crew's user is root itself, there is no sudo to go through.
+    let mut command = if world.crew().uid == 0 {
+        world.as_crew(program)
+    } else {
+        let mut command = world.as_crew("sudo");
+        command.arg(program);
+        command
+    };
+    command.args(["run", "--data-dir"]).arg(&evidence).args(["--", "crewai", "run"]);
+    eprintln!("demo: sudo crewtap run -- crewai run");
+    let status = world.run(&mut command)?;
+    ensure!(status.success(), "the crew failed under crewtap ({status})");
+    check_work(world)?;
+    // The command's end is not the run's: processes that outlive it, and the agent, may need a moment.
+    ensure!(world.wait_until_quiet(30), "processes of the run are still there after 30 s");
+
+    let crewtap = |words: &[&str]| {
+        let mut command = world.as_root(program);
+        command.args(words).arg("--data-dir").arg(&evidence);
+        command
+    };
+    let listed = world.run_for_output(&mut crewtap(&["runs", "--json"]))?;
+    let run = first_run(&listed)?;
+    for words in [&["runs"][..], &["timeline", &run], &["verify"]] {
+        eprintln!("\ndemo: crewtap {}", words.join(" "));
+        let status = world.run(&mut crewtap(words))?;
+        ensure!(status.success(), "crewtap {} failed ({status})", words.join(" "));
+    }
+    report_connections(world)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The crew has done its work when the report that its last task files is in the database.
+fn check_work(world: &World) -> Result<()> {
+    let reports = world.query("SELECT count(*) FROM reports")?;
+    ensure!(reports == "1", "the crew has filed {reports} reports instead of 1");
+    Ok(())
+}
+
+fn report_connections(world: &World) -> Result<()> {
+    let accepted = world.accepted()?;
+    let mut counts = std::collections::BTreeMap::new();
+    for connection in &accepted {
+        *counts.entry(connection.server).or_insert(0_u32) += 1;
+    }
+    let counts: Vec<String> = counts.iter().map(|(server, count)| format!("{server:?} {count}")).collect();
+    eprintln!("\ndemo: the servers' own logs show {} connections: {}", accepted.len(), counts.join(", "));
+    Ok(())
+}
+
+/// The id in the first line of `runs --json`.
+fn first_run(listed: &str) -> Result<String> {
+    let line = listed.lines().next().context("crewtap lists no run")?;
+    let run: serde_json::Value = serde_json::from_str(line).context("`crewtap runs --json` does not print JSON Lines")?;
+    match ["run", "id"].iter().find_map(|key| run.get(key).and_then(serde_json::Value::as_str)) {
+        Some(id) => Ok(id.to_owned()),
+        None => bail!("`crewtap runs --json` names no run: {line}"),
+    }
+}
+
+fn say_where(world: &World, program: &Path) {
+    let evidence = world.directory().join("evidence");
+    eprintln!("demo: kept in {}; look further, as root, with", world.directory().display());
+    for verb in ["runs", "show RUN", "timeline RUN", "verify"] {
+        eprintln!("    {} {verb} --data-dir {}", program.display(), evidence.display());
+    }
+}
+
+fn exit_code(status: ExitStatus) -> ExitCode {
+    ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
+}

@@ -1,0 +1,98 @@
+//! The Python side: uv, and one environment with the newest CrewAI and the clients that demo and tests drive. Lives in
+//! the cache, outside of the clone; never touches the machine's own Python.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use crewtap_tests::world::crew_project;
+
+use crate::shell::{clone_root, quietly, timed};
+
+/// Versions of Python that CrewAI runs on.
+const SUPPORTED: &str = ">=3.10,<3.14";
+
+/// Prepares the crew's project in the cache: its sources, its lock file, and its `.venv` with everything in it, so that
+/// `crewai run` needs no network.
+///
+/// # Errors
+/// When the package index is not reachable or no supported Python is found.
+pub fn prepare(cache: &Path, upgrade: bool) -> Result<()> {
+    let project = crew_project(cache);
+    copy_tree(&clone_root().join("tests/demo/crew"), &project)?;
+    let wanted = std::fs::read_to_string(project.join("pyproject.toml"))?;
+    let stamp = project.join(".prepared-for");
+    let ready = std::fs::read_to_string(&stamp).is_ok_and(|made_for| made_for == wanted);
+    if ready && !upgrade && project.join(".venv/bin/crewai").exists() {
+        return Ok(());
+    }
+    let uv = install_uv(cache)?;
+    timed("installing CrewAI", "the newest; the crew that demo and tests capture, and the clients they use", || {
+        let mut sync = uv_command(&uv, cache);
+        sync.args(["sync", "--quiet", "--compile-bytecode", "--all-groups", "--upgrade", "--python"]);
+        quietly(sync.arg(base_python(&uv, cache)?).current_dir(&project))?;
+        let versions = quietly(uv_command(&uv, cache).args(["pip", "freeze"]).current_dir(&project))?;
+        std::fs::write(project.join("versions.txt"), &versions)?;
+        // The crew runs as a user of its own, whatever our umask is.
+        quietly(Command::new("chmod").args(["-R", "a+rX"]).arg(&project))?;
+        for line in versions.lines().filter(|line| line.starts_with("crewai==") || line.starts_with("openai==")) {
+            eprintln!("setup: resolved {line}");
+        }
+        Ok(())
+    })?;
+    std::fs::write(stamp, wanted).context("cannot note that the environment is ready")
+}
+
+/// uv from PyPI, in an environment of its own: CrewAI's own command line calls it, too.
+fn install_uv(cache: &Path) -> Result<PathBuf> {
+    let environment = cache.join("uv-env");
+    let uv = environment.join("bin/uv");
+    if !uv.is_file() {
+        timed("installing uv", "installs Python packages; `crewai run` is built on it", || {
+            quietly(Command::new("/usr/bin/python3").args(["-m", "venv", "--clear"]).arg(&environment))?;
+            quietly(Command::new(environment.join("bin/pip")).args(["install", "--quiet", "uv"]))
+        })?;
+    }
+    ensure!(uv.is_file(), "uv was installed, but {} is not there", uv.display());
+    Ok(uv)
+}
+
+/// The distribution's Python where CrewAI supports it, because every user may execute it; else any that uv finds or
+/// fetches.
+fn base_python(uv: &Path, cache: &Path) -> Result<String> {
+    let version = "import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 14))";
+    if quietly(Command::new("/usr/bin/python3").args(["-c", version])).is_ok() {
+        return Ok("/usr/bin/python3".to_owned());
+    }
+    let find = || quietly(uv_command(uv, cache).args(["python", "find", SUPPORTED]));
+    let found = find().or_else(|_| {
+        // Old distributions: uv fetches a Python of its own, which needs the open network.
+        quietly(uv_command(uv, cache).args(["python", "install", "3.12"]))?;
+        find()
+    });
+    Ok(found.with_context(|| format!("CrewAI needs Python {SUPPORTED}: install one"))?.trim().to_owned())
+}
+
+fn uv_command(uv: &Path, cache: &Path) -> Command {
+    let mut command = Command::new(uv);
+    // An environment that happens to be active is not ours to install into.
+    command.env_remove("VIRTUAL_ENV").env("UV_CACHE_DIR", cache.join("uv-cache")).env("UV_NO_PROGRESS", "1");
+    // Where every user may execute it.
+    command.env("UV_PYTHON_INSTALL_DIR", cache.join("python"));
+    command
+}
+
+/// Copies the files that differ, so that what Python compiled stays valid.
+fn copy_tree(from: &Path, to: &Path) -> Result<()> {
+    std::fs::create_dir_all(to).with_context(|| format!("cannot create {}", to.display()))?;
+    for entry in std::fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_tree(&entry.path(), &target)?;
+        } else if std::fs::read(&target).ok() != Some(std::fs::read(entry.path())?) {
+            std::fs::copy(entry.path(), &target).with_context(|| format!("cannot write {}", target.display()))?;
+        }
+    }
+    Ok(())
+}
