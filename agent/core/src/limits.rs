@@ -11,6 +11,15 @@ pub const RELAY_BUFFER_BYTES: usize = 64 * 1024;
 /// Bytes that are peeked at to tell the protocol; a `ClientHello` with post-quantum shares fits twice.
 pub const PEEK_BYTES_MAX: usize = 16 * 1024;
 
+/// Redacted values of one stream whose length and digest wait to be journalled; more are only counted.
+pub const REDACTED_VALUES_MAX: usize = 256;
+
+/// Answers of one DNS message that are kept; a message of 64 KiB could name 5,000 addresses.
+pub const DNS_ANSWERS_MAX: usize = 256;
+
+/// Longest text of one DNS answer, in bytes: an analyst reads a line.
+pub const DNS_ANSWER_TEXT_MAX: usize = 512;
+
 /// How long the first bytes of a client are waited for before the server is taken to speak first.
 /// A client that speaks first does so within microseconds of its connect on the same host.
 pub const PEEK_WAIT: Duration = Duration::from_millis(150);
