@@ -158,7 +158,7 @@ fn text<'a>(key: &str, value: &'a Spanned<DeValue<'_>>) -> Result<&'a str, Fault
         Some("") => Err(Fault { at: value.span(), what: format!("`{key}` is empty") }),
         Some(text) => Ok(text),
         None => {
-            let what = format!("`{key}` is a {}, a text in quotes is expected", value.get_ref().type_str());
+            let what = format!("`{key}` must be a text in quotes, not of type {}", value.get_ref().type_str());
             Err(Fault { at: value.span(), what })
         }
     }
@@ -219,7 +219,7 @@ mod tests {
         assert_eq!(unknown, "/etc/crewtap/crewtap.toml:3: unknown key `durabilty`: did you mean `durability`?");
         assert!(fault("[oidc.corp]\nissuer = 'x'").contains(":1: `oidc` is not built yet"));
         assert!(fault("\nmode = 'recrod'").contains(":2: `mode` cannot be \"recrod\": it is one of \"record\", "));
-        assert!(fault("\n\nmode = 3").contains(":3: `mode` is a integer"));
+        assert!(fault("\n\nmode = 3").contains(":3: `mode` must be a text in quotes, not of type integer"));
         assert!(fault("mode = 'record'\nmode =").contains(":2: "));
     }
 

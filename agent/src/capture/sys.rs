@@ -231,3 +231,12 @@ pub fn set_disposition(which: Signal, disposition: Disposition) -> nix::Result<(
     // SAFETY: neither SIG_DFL nor SIG_IGN runs code of ours in a signal context.
     unsafe { signal(which, action) }.map(|_| ())
 }
+
+/// Sends a signal by number, real-time signals included (which the safe crates cannot name).
+///
+/// # Errors
+/// When there is no such process or signal.
+pub fn kill(pid: nix::unistd::Pid, number: i32) -> nix::Result<()> {
+    // SAFETY: kill(2) takes two integers and touches no memory of ours.
+    nix::errno::Errno::result(unsafe { libc::kill(pid.as_raw(), number) }).map(|_| ())
+}

@@ -3,6 +3,7 @@
 //! Owns the data directory's start lock and the readiness pipe (the agent's standard output). Never decides
 //! whether the agent may run: the store's lock does, in the agent.
 
+use std::ffi::OsString;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
@@ -54,7 +55,7 @@ const BUSY: &str = "busy";
 ///
 /// # Errors
 /// See [`LaunchError`].
-pub fn connect_or_start(data_dir: &Path, arguments: &[String]) -> Result<Client, LaunchError> {
+pub fn connect_or_start(data_dir: &Path, arguments: &[OsString]) -> Result<Client, LaunchError> {
     match Client::connect(data_dir) {
         Err(ClientError::NoAgent(_)) => {}
         other => return Ok(other?),
@@ -109,7 +110,7 @@ enum Outcome {
 }
 
 /// Nothing of the caller's environment reaches the agent.
-fn start(data_dir: &Path, arguments: &[String]) -> Result<Outcome, LaunchError> {
+fn start(data_dir: &Path, arguments: &[OsString]) -> Result<Outcome, LaunchError> {
     let mut options = OpenOptions::new();
     let log = options.append(true).create(true).mode(0o640).open(data_dir.join("agent.log"));
     let mut agent = Command::new("/proc/self/exe")
