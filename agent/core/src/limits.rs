@@ -80,3 +80,9 @@ pub const SHOWN_LINES_MAX: usize = 100;
 
 /// How long a drain waits for open sessions before it aborts them.
 pub const DRAIN_WAIT: Duration = Duration::from_secs(10);
+
+/// Bytes of one payload that can be found by their text; a chunk of the relay whole.
+pub const SEARCHED_PAYLOAD_BYTES: usize = RELAY_BUFFER_BYTES;
+
+/// Bytes of one side of a session that can be found by their text: full-text rows cost eight times a journal record.
+pub const SEARCHED_STREAM_BYTES: u64 = 1024 * 1024;
