@@ -104,3 +104,9 @@ pub const SUMMARY_WAIT: Duration = Duration::from_secs(5);
 
 /// How long `run` waits for an agent that somebody else is starting.
 pub const AGENT_START_WAIT: Duration = Duration::from_secs(15);
+
+/// Bytes of one payload that can be found by their text; a chunk of the relay whole.
+pub const SEARCHED_PAYLOAD_BYTES: usize = RELAY_BUFFER_BYTES;
+
+/// Bytes of one side of a session that can be found by their text: full-text rows cost eight times a journal record.
+pub const SEARCHED_STREAM_BYTES: u64 = 1024 * 1024;

@@ -15,6 +15,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::capture::sys;
 use crate::config::{Config, ConfigError};
+use crate::selftest;
 use agent::Launch;
 
 /// The agent behind `crewtap agent`: serves until its life ends. Given by the program, so that the command
@@ -79,6 +80,8 @@ impl Global {
 enum Verb {
     Run(run::RunArgs),
     Agent(agent::AgentArgs),
+    #[command(hide = true)]
+    SelfTest,
     Completions(completions::CompletionsArgs),
     Man(completions::ManArgs),
     #[command(hide = true)]
@@ -97,6 +100,7 @@ pub fn main(serve: Serve) -> ExitCode {
     let (result, failed) = match cli.verb {
         Verb::Run(args) => (run::run(&args, &cli.global, umask), FAILED_RUN),
         Verb::Stage(args) => (stage::run(&args), FAILED_RUN),
+        Verb::SelfTest => (Ok(if selftest::child() { ExitCode::SUCCESS } else { ExitCode::FAILURE }), FAILED),
         Verb::Agent(args) => (agent::run(&args, &cli.global, serve), FAILED),
         Verb::Completions(args) => (for_a_pipe(|| completions::run(&args)), FAILED),
         Verb::Man(args) => (for_a_pipe(|| completions::man(&args)), FAILED),

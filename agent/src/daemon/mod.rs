@@ -28,6 +28,7 @@ use tokio::task::LocalSet;
 use crate::capture::cgroup;
 use crate::capture::kernel::{Events, Kernel, KernelOptions};
 use crate::capture::process::ProcessCache;
+use crate::cli::agent::{Busy, Launch, Life};
 use crate::config::{self, Config};
 use crate::control::launch::{self, Ready};
 use crate::control::{self, Exit, Peer, Refusal, StartRun, Started, Status, Summary};
@@ -54,17 +55,6 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Reports taken from the ring buffer before anything else gets a turn.
 const EVENTS_AT_ONCE: usize = 512;
-
-/// How the agent is started.
-#[derive(Debug)]
-pub struct Options {
-    /// What the configuration says.
-    pub config: Config,
-    /// End with the last run.
-    pub on_demand: bool,
-    /// Who waits until the control socket is served.
-    pub ready: Ready,
-}
 
 /// Why the agent does not run.
 #[derive(Debug, thiserror::Error)]
@@ -114,24 +104,18 @@ struct Daemon {
 /// Runs the agent to its end.
 ///
 /// # Errors
-/// When it cannot begin; the text says what to do.
-pub fn run(options: Options) -> Result<(), DaemonError> {
-    let Options { config, on_demand, mut ready } = options;
-    let begun = begin(&config);
-    let (daemon, events, workers, listener) = match begun {
-        Ok(begun) => begun,
-        Err(error) => {
-            match &error {
-                DaemonError::Journal(JournalError::InUse { .. }) | DaemonError::Index(IndexError::Busy(_)) => ready.busy(),
-                other => ready.fail(&other.to_string()),
-            }
-            return Err(error);
+/// [`Busy`] when another agent has the store, else why it cannot begin; the text says what to do.
+pub fn run(launch: &mut Launch) -> anyhow::Result<()> {
+    let (daemon, events, workers, listener) = begin(&launch.config).map_err(|error| match error {
+        DaemonError::Journal(JournalError::InUse { .. }) | DaemonError::Index(IndexError::Busy(_)) => {
+            anyhow::Error::new(Busy(launch.config.data_dir.display().to_string()))
         }
-    };
+        other => other.into(),
+    })?;
     let daemon = Rc::new(daemon);
-    let result = serve(&daemon, on_demand, events, listener, &mut ready);
+    let result = serve(&daemon, launch.life, events, listener, &mut launch.ready);
     end(&daemon, workers);
-    result
+    Ok(result?)
 }
 
 type Begun = (Daemon, Events, Arc<Workers>, std::os::unix::net::UnixListener);
@@ -203,7 +187,7 @@ fn durability(config: &Config) -> journal::Durability {
 /// Serves until a signal or, on demand, until the last run has ended.
 fn serve(
     daemon: &Rc<Daemon>,
-    on_demand: bool,
+    life: Life,
     events: Events,
     listener: std::os::unix::net::UnixListener,
     ready: &mut Ready,
@@ -228,7 +212,7 @@ fn serve(
             read = daemon.watch(events) => read.map_err(io("read the kernel's events")),
             () = daemon.beat() => Ok(()),
             () = daemon.look() => Ok(()),
-            () = daemon.idle(), if on_demand => Ok(()),
+            () = daemon.idle(), if life == Life::OnDemand => Ok(()),
             _ = terminate.recv() => Ok(()),
             _ = interrupt.recv() => Ok(()),
         }
