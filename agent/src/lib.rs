@@ -1,1 +1,27 @@
-//! placeholder
+//! The crewtap agent: capture, proxy, evidence, and the analyst's verbs.
+//!
+//! Floors (imports go down only) are checked by a test against DESIGN's table, see ARCHITECTURE.md.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic))]
+
+pub mod attribute;
+pub mod capture;
+pub mod classify;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod control;
+pub mod daemon;
+pub mod dial;
+pub mod gate;
+pub mod identity;
+pub mod index;
+pub mod journal;
+pub mod names;
+pub mod namespace;
+pub mod proto;
+pub mod proxy;
+pub mod recorder;
+pub mod relay;
+pub mod runs;
+pub mod selftest;
+pub mod session;

@@ -1,0 +1,317 @@
+//! The bodies of events: one neutral set for every protocol (law 6).
+//!
+//! Fields are only ever added, with a default; a reader keeps what it does not know.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::action::Facts;
+use crate::identity::Identity;
+use crate::origin::Origin;
+use crate::run::{Mode, Process, RunOutcome, Start};
+use crate::session::{Outcome, Side};
+use crate::target::{Name, Target};
+use crate::verdict::Verdict;
+
+/// A run begins.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RunStarted {
+    /// Name given by the user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The command, credentials redacted.
+    pub argv: Vec<String>,
+    /// Where it was started.
+    pub cwd: String,
+    /// User that the command runs as.
+    pub uid: u32,
+    /// Who started it.
+    pub identity: Identity,
+    /// The process that asked for the run, with its parents.
+    pub invoker: Process,
+    /// Mode in force.
+    pub mode: Mode,
+    /// Capture cgroup (inode of its directory).
+    pub cgroup: u64,
+    /// Host name.
+    pub host: String,
+    /// Kernel release.
+    pub kernel: String,
+    /// Version of crewtap.
+    pub version: String,
+    /// Boot id, so that pids and monotonic times can be compared.
+    pub boot_id: String,
+}
+
+/// A process joins a run, or executes another program.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ProcessStarted {
+    /// How.
+    pub start: Start,
+    /// Facts from `/proc`; only the pid when it was gone.
+    pub process: Process,
+    /// Path given to `execve`, as the kernel saw it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filename: Option<String>,
+}
+
+/// A process of a run ended.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ProcessExited {
+    /// Process id.
+    pub pid: u32,
+    /// Wait status where the kernel told it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<i32>,
+}
+
+/// A run ended.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RunEnded {
+    /// How.
+    pub outcome: RunOutcome,
+    /// Exit status of the command as a shell reports it (128 + signal when killed).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<i32>,
+}
+
+/// A connection was accepted and attributed.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SessionOpened {
+    /// What the kernel knew.
+    pub origin: Origin,
+    /// The client's address as the proxy saw it.
+    pub client: SocketAddr,
+    /// Facts of the process.
+    pub process: Process,
+    /// Who it belongs to.
+    pub identity: Identity,
+}
+
+/// The protocol and the target's name are known as far as they will be.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Classified {
+    /// What the first bytes or the port told: `tls`, `http`, `postgres`, `ssh`, `redis`, … or `unknown`.
+    pub protocol: String,
+    /// The driver that serves it.
+    pub driver: String,
+    /// Where it goes.
+    pub target: Target,
+    /// Name that the client's `ClientHello` asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sni: Option<String>,
+    /// Application protocols offered in the `ClientHello`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alpn: Vec<String>,
+}
+
+/// Policy judged an action.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Decided {
+    /// Verb of the action.
+    pub verb: String,
+    /// Subject of the action.
+    pub subject: String,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Mode in force.
+    pub mode: Mode,
+    /// What policy saw.
+    #[serde(default, skip_serializing_if = "Facts::is_empty")]
+    pub facts: Facts,
+}
+
+/// A named part of a request or response; the payload holds the parts one after another.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Part {
+    /// What it is: `body`, `sql`, `parameters`, ….
+    pub name: String,
+    /// Its media type.
+    pub media_type: String,
+    /// Length in bytes.
+    pub len: u64,
+}
+
+/// The request of an exchange.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Request {
+    /// What is asked.
+    pub verb: String,
+    /// Of what.
+    pub subject: String,
+    /// What policy may look at.
+    #[serde(default)]
+    pub facts: Facts,
+    /// Parts of the payload.
+    #[serde(default)]
+    pub parts: Vec<Part>,
+}
+
+/// The response of an exchange.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Response {
+    /// `success`, `failure`, `blocked`, `aborted` or `unknown`.
+    pub outcome: String,
+    /// The protocol's own code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// Rows, answers, files: what the protocol counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
+    /// Further facts.
+    #[serde(default)]
+    pub facts: Facts,
+    /// Parts of the payload.
+    #[serde(default)]
+    pub parts: Vec<Part>,
+}
+
+/// Bytes of a stream that is not decoded; the payload holds them.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Chunk {
+    /// Who sent them.
+    pub side: Side,
+    /// Position of the first byte in that side's stream.
+    pub offset: u64,
+}
+
+/// Values were redacted in what was recorded.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Masked {
+    /// The mask or rule.
+    pub mask: String,
+    /// How many values.
+    pub count: u64,
+    /// What was redacted, as `scheme length keyed-digest`, never the value.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub values: Vec<String>,
+}
+
+/// Something that an analyst should know.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Note {
+    /// A stable word to search for: `unattributed`, `port_reused`, ….
+    pub code: String,
+    /// One sentence.
+    pub text: String,
+}
+
+/// A session ended; exactly one per session.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SessionClosed {
+    /// Why.
+    pub outcome: Outcome,
+    /// Bytes from the client that were forwarded.
+    pub bytes_up: u64,
+    /// Bytes from the target that were forwarded.
+    pub bytes_down: u64,
+    /// From accept to close, microseconds.
+    pub duration_us: u64,
+    /// From accept to the target's first byte, microseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_byte_us: Option<u64>,
+    /// The operating system's words for a failure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// A captured process accepted a connection.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Accepted {
+    /// Who connected.
+    pub peer: SocketAddr,
+    /// To which address of the run.
+    pub local: SocketAddr,
+    /// The process that made the listening socket.
+    pub pid: u32,
+}
+
+/// A name was looked up through the relay: the question (`answered` false), or its answer.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Dns {
+    /// Transaction id.
+    pub id: u16,
+    /// `udp` or `tcp`.
+    pub transport: String,
+    /// The resolver that was asked.
+    pub resolver: SocketAddr,
+    /// Process that asked.
+    pub pid: u32,
+    /// Name asked for, lower case, without the trailing dot.
+    pub name: String,
+    /// `A`, `AAAA`, `TXT`, ….
+    pub record: String,
+    /// Whether this is the answer.
+    pub answered: bool,
+    /// Response code of an answer: `NOERROR`, `NXDOMAIN`, …, or `TIMEOUT`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// Answers, as text.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub answers: Vec<String>,
+}
+
+/// Traffic that did not go through the proxy, or tried not to.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Bypass {
+    /// `raw_socket`, `packet_socket`, `udp`, `quic`, `egress`, `device_bound`, `foreign_source`, `left_cgroup`, `self_connect`, ….
+    pub kind: String,
+    /// Whether it was stopped.
+    pub refused: bool,
+    /// The destination, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<SocketAddr>,
+    /// The process, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    /// What else is known, in words.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub detail: String,
+}
+
+/// What the kernel counted against what was recorded, at the end of a run.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Reconciled {
+    /// Connections that the kernel saw established towards the proxy.
+    pub established: u64,
+    /// Sessions recorded.
+    pub sessions: u64,
+    /// Connections that the kernel side refused.
+    pub refused: u64,
+    /// Connections that the proxy closed because it found no origin.
+    pub unattributed: u64,
+    /// Events that the kernel side could not deliver.
+    pub events_lost: u64,
+    /// `established` equals `sessions`, and nothing was lost.
+    pub complete: bool,
+}
+
+/// The tree was signed up to a size.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// Leaves covered.
+    pub size: u64,
+    /// The signed note (C2SP tlog-checkpoint).
+    pub note: String,
+}
+
+/// Records above the last checkpoint were lost or torn; the journal goes on at `to`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Recovered {
+    /// First leaf number that could not be kept.
+    pub from: u64,
+    /// Leaf number of this record.
+    pub to: u64,
+    /// Bytes cut off.
+    pub cut_bytes: u64,
+}
+
+/// Claims about names, for readers of `Classified`.
+impl Classified {
+    /// The best name known.
+    #[must_use]
+    pub fn name(&self) -> Option<&Name> {
+        self.target.name.as_ref()
+    }
+}

@@ -1,0 +1,112 @@
+//! Every limit of the product: its unit and its why. No other file invents a number.
+//!
+//! A limit that a user may change is a default here and a key in `crewtap.toml`.
+
+use std::time::Duration;
+
+/// Bytes read from one side of a relayed connection at once, and so the largest payload of a `Chunk`.
+/// 64 KiB is where the throughput of loopback TCP stops to grow; two of them per session are its memory.
+pub const RELAY_BUFFER_BYTES: usize = 64 * 1024;
+
+/// Bytes that are peeked at to tell the protocol; a `ClientHello` with post-quantum shares fits twice.
+pub const PEEK_BYTES_MAX: usize = 16 * 1024;
+
+/// Redacted values of one stream whose length and digest wait to be journalled; more are only counted.
+pub const REDACTED_VALUES_MAX: usize = 256;
+
+/// Answers of one DNS message that are kept; a message of 64 KiB could name 5,000 addresses.
+pub const DNS_ANSWERS_MAX: usize = 256;
+
+/// Longest text of one DNS answer, in bytes: an analyst reads a line.
+pub const DNS_ANSWER_TEXT_MAX: usize = 512;
+
+/// How long the first bytes of a client are waited for before the server is taken to speak first.
+/// A client that speaks first does so within microseconds of its connect on the same host.
+pub const PEEK_WAIT: Duration = Duration::from_millis(150);
+
+/// How long the rest of a `ClientHello` that has begun is waited for.
+pub const HELLO_WAIT: Duration = Duration::from_secs(5);
+
+/// How long a target may take to answer a connect; what Linux itself gives with `tcp_syn_retries` = 6.
+pub const DIAL_TIMEOUT: Duration = Duration::from_secs(127);
+
+/// Sessions served at the same time by one agent; each costs two sockets and about 150 KiB.
+pub const SESSIONS_MAX: usize = 8192;
+
+/// Largest CBOR event of a journal record, in bytes: facts are for judging, bytes belong into the payload.
+pub const EVENT_BYTES_MAX: usize = 256 * 1024;
+
+/// Largest payload of a journal record, in bytes.
+pub const PAYLOAD_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Size of a journal segment, in bytes: 64 MiB are sealed in under a second and bound what a torn disk can lose.
+pub const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Kept free at the end of a segment so that sessions can still be closed on record when the disk is full.
+pub const SEGMENT_RESERVE_BYTES: u64 = 256 * 1024;
+
+/// How often the follower looks for new records while there is activity.
+pub const FOLLOW_INTERVAL: Duration = Duration::from_millis(2);
+
+/// How long the follower rests at most when nothing happens; the price of waking nobody on append.
+pub const FOLLOW_IDLE_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Events put into the index in one transaction; the cost of a row is flat from 256 on.
+pub const INDEX_BATCH_EVENTS: usize = 256;
+
+/// A checkpoint is signed at least this often while there is activity.
+pub const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often the agent renews its heartbeat; the kernel side refuses after `HEARTBEAT_STALE`.
+pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Age at which the kernel side takes a heartbeat for the sign of a dead or stuck agent.
+pub const HEARTBEAT_STALE: Duration = Duration::from_secs(5);
+
+/// Arguments of one process that are kept, in bytes; `execve` allows 2 MiB, an analyst reads a page.
+pub const ARGV_BYTES_MAX: usize = 32 * 1024;
+
+/// Parents of a process that are kept, nearest first.
+pub const ANCESTORS_MAX: usize = 16;
+
+/// Names kept per run for naming addresses; the oldest goes first.
+pub const NAMES_MAX: usize = 16 * 1024;
+
+/// Questions waiting for their resolver at one time, per run.
+pub const DNS_PENDING_MAX: usize = 1024;
+
+/// How long the DNS relay waits for a resolver; glibc asks again after 5 s.
+pub const DNS_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Largest control message, in bytes.
+pub const CONTROL_BYTES_MAX: usize = 1024 * 1024;
+
+/// Bytes of a payload that a human is shown before "… N more".
+pub const SHOWN_BYTES_MAX: usize = 4096;
+
+/// Lines of a payload that a human is shown before "… N more".
+pub const SHOWN_LINES_MAX: usize = 100;
+
+/// How long a drain waits for open sessions before it aborts them.
+pub const DRAIN_WAIT: Duration = Duration::from_secs(10);
+
+/// Processes whose facts are kept read; each holds a descriptor (pidfd).
+pub const PROCESSES_CACHED_MAX: usize = 1024;
+
+/// Control connections served at one time; a run holds one from its start to its end.
+pub const CONTROL_CLIENTS_MAX: usize = 512;
+
+/// How long a control request may take before the client gives up on the agent.
+pub const CONTROL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long the end of a `run` waits for the journal and the index to catch up before it says "so far".
+pub const SUMMARY_WAIT: Duration = Duration::from_secs(5);
+
+/// How long `run` waits for an agent that somebody else is starting.
+pub const AGENT_START_WAIT: Duration = Duration::from_secs(15);
+
+/// Bytes of one payload that can be found by their text; a chunk of the relay whole.
+pub const SEARCHED_PAYLOAD_BYTES: usize = RELAY_BUFFER_BYTES;
+
+/// Bytes of one side of a session that can be found by their text: full-text rows cost eight times a journal record.
+pub const SEARCHED_STREAM_BYTES: u64 = 1024 * 1024;

@@ -1,0 +1,296 @@
+//! What clients say first: one rule per form, each with its source.
+//!
+//! Owns shapes only. Never looks further into a message than the answer needs.
+
+use super::{Fit, Protocol, Rule, any, header, prefix, prefix_any_case};
+use crate::wire::cursor::Cursor;
+
+/// In order: exact magic numbers first, then shapes, then what only a port makes likely.
+pub(super) const RULES: &[Rule] = &[
+    Rule { protocol: Protocol::Tls, ports: &[], source: "RFC 8446 section 5.1 (record, handshake, client_hello)", fits: tls },
+    Rule { protocol: Protocol::Ssh, ports: &[], source: "RFC 4253 section 4.2", fits: |b| prefix(b, b"SSH-") },
+    Rule { protocol: Protocol::H2c, ports: &[], source: "RFC 9113 section 3.4", fits: |b| prefix(b, b"PRI * HTTP/2.0\r\n") },
+    Rule { protocol: Protocol::Http, ports: &[], source: "RFC 9112 section 3, methods of the IANA registry", fits: http },
+    Rule { protocol: Protocol::Postgres, ports: &[], source: "PostgreSQL 17 manual, section 53.7 (StartupMessage, SSLRequest, GSSENCRequest, CancelRequest)", fits: postgres },
+    Rule { protocol: Protocol::Amqp, ports: &[], source: "AMQP 0-9-1 section 4.2.2; AMQP 1.0 part 2.2", fits: amqp },
+    Rule { protocol: Protocol::Bolt, ports: &[], source: "Bolt protocol, handshake: 0x6060B017", fits: |b| prefix(b, &[0x60, 0x60, 0xb0, 0x17]) },
+    Rule { protocol: Protocol::Mongodb, ports: &[], source: "MongoDB wire protocol, standard message header", fits: mongodb },
+    Rule { protocol: Protocol::Mqtt, ports: &[], source: "MQTT 3.1.1 section 3.1 (CONNECT), MQTT 5 section 3.1", fits: mqtt },
+    Rule { protocol: Protocol::Tds, ports: &[], source: "MS-TDS section 2.2.3.1 (packet header), 2.2.6.5 (PRELOGIN)", fits: tds },
+    Rule { protocol: Protocol::Rdp, ports: &[], source: "MS-RDPBCGR section 2.2.1.1 (TPKT, X.224 connection request)", fits: rdp },
+    Rule { protocol: Protocol::Smb, ports: &[], source: "MS-SMB2 section 2.1 (direct TCP transport), 2.2.1", fits: smb },
+    Rule { protocol: Protocol::Cassandra, ports: &[], source: "Cassandra native protocol v4 section 2, v5 section 2.3", fits: cassandra },
+    Rule { protocol: Protocol::Clickhouse, ports: &[], source: "ClickHouse native protocol, ClientHello", fits: clickhouse },
+    Rule { protocol: Protocol::Oracle, ports: &[], source: "Oracle Net (TNS) connect packet, as described by Wireshark's dissector", fits: oracle },
+    Rule { protocol: Protocol::Ldap, ports: &[], source: "RFC 4511 sections 4.2 (bind), 4.5 (search), 4.12 (extended)", fits: ldap },
+    Rule { protocol: Protocol::Git, ports: &[], source: "gitprotocol-pack, git transport", fits: git },
+    Rule { protocol: Protocol::Rsync, ports: &[], source: "rsyncd greeting, csprotocol.txt", fits: |b| prefix(b, b"@RSYNCD:") },
+    Rule { protocol: Protocol::Redis, ports: &[], source: "RESP specification, array of bulk strings", fits: redis_array },
+    Rule { protocol: Protocol::Dns, ports: &[53], source: "RFC 7766 section 8, RFC 1035 section 4.1.1", fits: |b| dns(b, false) },
+    Rule { protocol: Protocol::Dns, ports: &[], source: "RFC 7766 section 8, RFC 1035 section 4.1.1 (recursion desired, no answers)", fits: |b| dns(b, true) },
+    Rule { protocol: Protocol::Kafka, ports: &[], source: "Kafka protocol guide, request header with ApiVersions (key 18)", fits: |b| kafka(b, 18..=18) },
+    Rule { protocol: Protocol::Kafka, ports: &[9092, 9093, 9094, 19092, 29092], source: "Kafka protocol guide, request header", fits: |b| kafka(b, 0..=92) },
+    Rule { protocol: Protocol::Socks, ports: &[], source: "RFC 1928 section 3; SOCKS 4 memo (Koblas)", fits: socks },
+    Rule { protocol: Protocol::Smtp, ports: &[], source: "RFC 5321 section 4.1.1.1", fits: |b| any([prefix_any_case(b, b"EHLO "), prefix_any_case(b, b"HELO ")]) },
+    Rule { protocol: Protocol::Ftp, ports: &[21, 2121], source: "RFC 959 section 5.3.1", fits: |b| any([prefix_any_case(b, b"USER "), prefix_any_case(b, b"AUTH "), prefix_any_case(b, b"FEAT\r")]) },
+    Rule { protocol: Protocol::Pop3, ports: &[110], source: "RFC 1939 section 7, RFC 2449 section 5", fits: |b| any([prefix_any_case(b, b"USER "), prefix_any_case(b, b"CAPA\r"), prefix_any_case(b, b"APOP "), prefix_any_case(b, b"STLS\r")]) },
+    Rule { protocol: Protocol::Redis, ports: &[6379, 6380], source: "RESP specification, inline commands", fits: |b| any([prefix_any_case(b, b"PING"), prefix_any_case(b, b"AUTH "), prefix_any_case(b, b"INFO")]) },
+    Rule { protocol: Protocol::Memcached, ports: &[11211], source: "memcached protocol.txt", fits: |b| any([prefix(b, b"get "), prefix(b, b"gets "), prefix(b, b"set "), prefix(b, b"add "), prefix(b, b"stats"), prefix(b, b"version\r"), prefix(b, b"mg "), prefix(b, b"ms ")]) },
+];
+
+/// The record header of a handshake and the type of its first message.
+fn tls(bytes: &[u8]) -> Fit {
+    header::<6>(bytes, &[Some(22), Some(3), None, None, None, Some(1)], |[_, _, minor, high, low, _]| {
+        *minor <= 4 && (1..=1 << 14).contains(&u16::from_be_bytes([*high, *low]))
+    })
+}
+
+/// Methods of the IANA registry that clients use, and the space behind them.
+fn http(bytes: &[u8]) -> Fit {
+    const METHODS: &[&[u8]] = &[
+        b"GET ", b"HEAD ", b"POST ", b"PUT ", b"DELETE ", b"CONNECT ", b"OPTIONS ", b"TRACE ", b"PATCH ", b"QUERY ",
+        b"PROPFIND ", b"PROPPATCH ", b"MKCOL ", b"COPY ", b"MOVE ", b"LOCK ", b"UNLOCK ", b"REPORT ", b"SEARCH ",
+    ];
+    any(METHODS.iter().map(|method| prefix(bytes, method)))
+}
+
+fn postgres(bytes: &[u8]) -> Fit {
+    header::<8>(bytes, &[Some(0), Some(0)], |head| {
+        let mut fields = Cursor::new(head);
+        let (len, code) = (fields.u32().unwrap_or_default(), fields.u32().unwrap_or_default());
+        match code {
+            // SSLRequest, GSSENCRequest.
+            80_877_103 | 80_877_104 => len == 8,
+            // CancelRequest: 16 bytes until 3.0, a longer key since 3.2.
+            80_877_102 => (16..=268).contains(&len),
+            // StartupMessage 3.x; the server refuses more than 10,000 bytes.
+            _ => code >> 16 == 3 && code & 0xffff <= 9999 && (9..=10_000).contains(&len),
+        }
+    })
+}
+
+fn amqp(bytes: &[u8]) -> Fit {
+    header::<8>(bytes, &[Some(b'A'), Some(b'M'), Some(b'Q'), Some(b'P')], |[.., id, major, _, _]| {
+        *id <= 3 && *major <= 1
+    })
+}
+
+/// Length, request id, response to nothing, and an opcode that a client may begin with.
+fn mongodb(bytes: &[u8]) -> Fit {
+    const HELLO_BYTES_MAX: u32 = 48_000_000;
+    let begins = [None, None, None, None, None, None, None, None, Some(0), Some(0), Some(0), Some(0), None, None, Some(0), Some(0)];
+    header::<16>(bytes, &begins, |head| {
+        let word = |at: usize| head.get(at..at + 4).and_then(|w| <[u8; 4]>::try_from(w).ok()).map(u32::from_le_bytes);
+        word(0).is_some_and(|len| (26..=HELLO_BYTES_MAX).contains(&len))
+            && matches!(word(12), Some(2004 | 2010 | 2011 | 2012 | 2013))
+    })
+}
+
+/// CONNECT with a remaining length of one to four bytes, then the protocol's name.
+fn mqtt(bytes: &[u8]) -> Fit {
+    let Some((first, rest)) = bytes.split_first() else { return Fit::Maybe };
+    if *first != 0x10 {
+        return Fit::No;
+    }
+    let continued = rest.iter().take_while(|byte| **byte & 0x80 != 0).count();
+    if continued > 3 {
+        return Fit::No;
+    }
+    let Some(rest) = rest.get(continued + 1..) else { return Fit::Maybe };
+    any([prefix(rest, b"\x00\x04MQTT"), prefix(rest, b"\x00\x06MQIsdp")])
+}
+
+/// PRELOGIN (or a bare LOGIN7) in one or more packets; window is always 0, the packet id begins at 0 or 1.
+fn tds(bytes: &[u8]) -> Fit {
+    header::<8>(bytes, &[], |[kind, status, high, low, spid_high, spid_low, packet, window]| {
+        matches!(kind, 0x12 | 0x10)
+            && *status <= 1
+            && (16..=4096).contains(&u16::from_be_bytes([*high, *low]))
+            && [*spid_high, *spid_low, *window] == [0, 0, 0]
+            && *packet <= 1
+    })
+    .unless(bytes.first().is_some_and(|kind| !matches!(kind, 0x12 | 0x10)))
+}
+
+fn rdp(bytes: &[u8]) -> Fit {
+    header::<6>(bytes, &[Some(3), Some(0), None, None, None, Some(0xe0)], |[_, _, high, low, indicator, _]| {
+        let len = u16::from_be_bytes([*high, *low]);
+        (11..=1024).contains(&len) && u16::from(*indicator) + 5 == len
+    })
+}
+
+fn smb(bytes: &[u8]) -> Fit {
+    header::<8>(bytes, &[Some(0), Some(0), None, None, None, Some(b'S'), Some(b'M'), Some(b'B')], |head| {
+        matches!(head, [_, _, _, _, 0xff | 0xfe, ..])
+    })
+}
+
+/// OPTIONS (5) or STARTUP (1) as the first frame, with the length of a hello.
+fn cassandra(bytes: &[u8]) -> Fit {
+    header::<9>(bytes, &[None, None, None, None, None, Some(0), Some(0)], |[version, flags, _, _, opcode, len @ ..]| {
+        (3..=5).contains(version) && *flags <= 0x1f && matches!((opcode, u32::from_be_bytes(*len)), (5, 0) | (1, 22..=4096))
+    })
+    .unless(bytes.first().is_some_and(|version| !(3..=5).contains(version)))
+}
+
+/// Packet type 0 and the client's name as a string behind its length.
+fn clickhouse(bytes: &[u8]) -> Fit {
+    match bytes {
+        [0] => Fit::Maybe,
+        [0, len @ 10..=64, name @ ..] if usize::from(*len) >= b"ClickHouse".len() => prefix(name, b"ClickHouse"),
+        _ => Fit::No,
+    }
+}
+
+fn oracle(bytes: &[u8]) -> Fit {
+    header::<8>(bytes, &[None, None, Some(0), Some(0), Some(1), None, Some(0), Some(0)], |[high, low, _, _, _, reserved, ..]| {
+        (58..=4096).contains(&u16::from_be_bytes([*high, *low])) && *reserved <= 8
+    })
+}
+
+/// SEQUENCE, a short message id, then a bind, search, extended or unbind request.
+fn ldap(bytes: &[u8]) -> Fit {
+    let mut fields = Cursor::new(bytes);
+    let mut judge = || -> Option<bool> {
+        if fields.u8()? != 0x30 {
+            return Some(false);
+        }
+        match fields.u8()? {
+            short if short < 0x80 => {}
+            long @ 0x81..=0x84 => {
+                fields.take(usize::from(long & 0x7f))?;
+            }
+            _ => return Some(false),
+        }
+        if fields.u8()? != 0x02 {
+            return Some(false);
+        }
+        let id_len = fields.u8()?;
+        if !(1..=4).contains(&id_len) {
+            return Some(false);
+        }
+        fields.take(usize::from(id_len))?;
+        Some(matches!(fields.u8()?, 0x60 | 0x63 | 0x77))
+    };
+    Fit::of(judge())
+}
+
+/// A pkt-line with one of the services.
+fn git(bytes: &[u8]) -> Fit {
+    let (len, rest) = bytes.split_at(bytes.len().min(4));
+    if !len.iter().all(u8::is_ascii_hexdigit) {
+        return Fit::No;
+    }
+    any([prefix(rest, b"git-upload-pack "), prefix(rest, b"git-receive-pack "), prefix(rest, b"git-upload-archive ")])
+}
+
+/// `*N\r\n$L\r\n` and the first letter of a command.
+fn redis_array(bytes: &[u8]) -> Fit {
+    fn number<'a>(bytes: &'a [u8], sign: u8) -> Result<&'a [u8], Fit> {
+        let Some((first, rest)) = bytes.split_first() else { return Err(Fit::Maybe) };
+        let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        if *first != sign || digits > 7 {
+            return Err(Fit::No);
+        }
+        let Some(end) = rest.get(digits..) else { return Err(Fit::Maybe) };
+        match end {
+            [] => Err(Fit::Maybe),
+            [b'\r'] if digits > 0 => Err(Fit::Maybe),
+            [b'\r', b'\n', rest @ ..] if digits > 0 => Ok(rest),
+            _ => Err(Fit::No),
+        }
+    }
+    match number(bytes, b'*').and_then(|rest| number(rest, b'$')) {
+        Ok(rest) => rest.first().map_or(Fit::Maybe, |byte| if byte.is_ascii_alphabetic() { Fit::Yes } else { Fit::No }),
+        Err(fit) => fit,
+    }
+}
+
+/// A framed query: one question, no answers. Off port 53 its flags and name must look right too.
+fn dns(bytes: &[u8], strict: bool) -> Fit {
+    let mut fields = Cursor::new(bytes);
+    let mut judge = || -> Option<bool> {
+        let len = fields.u16()?;
+        if !(17..=1024).contains(&len) {
+            return Some(false);
+        }
+        fields.u16()?;
+        let flags = fields.u16()?;
+        // Query, opcode 0, not authoritative, not truncated, no recursion available, no code.
+        if flags & 0xfe8f != 0 || (strict && flags & 0x0100 == 0) {
+            return Some(false);
+        }
+        if fields.array::<6>()? != [0, 1, 0, 0, 0, 0] {
+            return Some(false);
+        }
+        if fields.u16()? > 2 {
+            return Some(false);
+        }
+        let label = fields.u8()?;
+        Some(label <= 63)
+    };
+    Fit::of(judge())
+}
+
+/// Size, api key, version, correlation id and a client id (or none) that fits into the size.
+fn kafka(bytes: &[u8], keys: std::ops::RangeInclusive<u16>) -> Fit {
+    let mut fields = Cursor::new(bytes);
+    let mut judge = || -> Option<bool> {
+        let size = fields.u32()?;
+        if !(10..=1 << 20).contains(&size) {
+            return Some(false);
+        }
+        let (key, version) = (fields.u16()?, fields.u16()?);
+        if !keys.contains(&key) || version > 20 {
+            return Some(false);
+        }
+        fields.u32()?;
+        let client_id = fields.u16()?;
+        Some(client_id == 0xffff || u32::from(client_id) + 10 <= size.min(266))
+    };
+    Fit::of(judge())
+}
+
+/// SOCKS 5: as many methods as announced, each assigned. SOCKS 4: command, port, address, user id and its end.
+fn socks(bytes: &[u8]) -> Fit {
+    match bytes {
+        [5] | [4] => Fit::Maybe,
+        [5, count @ 1..=9, methods @ ..] => {
+            let assigned = |method: &u8| *method <= 9 || *method >= 0x80;
+            let count = usize::from(*count);
+            if !methods.iter().take(count).all(assigned) {
+                Fit::No
+            } else if methods.len() < count {
+                Fit::Maybe
+            } else {
+                Fit::Yes
+            }
+        }
+        [4, 1 | 2, rest @ ..] => {
+            let user = rest.iter().skip(6).take(64);
+            if user.clone().any(|byte| *byte == 0) {
+                Fit::Yes
+            } else if rest.len() < 70 && user.clone().all(u8::is_ascii_graphic) {
+                Fit::Maybe
+            } else {
+                Fit::No
+            }
+        }
+        _ => Fit::No,
+    }
+}
+
+impl Fit {
+    /// The answer of a test that runs out of bytes with `None`.
+    fn of(answer: Option<bool>) -> Self {
+        match answer {
+            Some(true) => Self::Yes,
+            Some(false) => Self::No,
+            None => Self::Maybe,
+        }
+    }
+
+    fn unless(self, refused: bool) -> Self {
+        if refused { Self::No } else { self }
+    }
+}

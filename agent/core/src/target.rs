@@ -1,0 +1,53 @@
+//! The service touched, and how its name is known.
+//!
+//! An address is a fact, a name is a claim until its proof says more.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+/// A name for an address, with the reason to believe it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Name {
+    /// Host name, lower case, without a trailing dot.
+    pub host: String,
+    /// How it is known.
+    pub proof: Proof,
+}
+
+/// How a target's name is known, weakest first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Proof {
+    /// The client said so (SNI, Host).
+    Claimed,
+    /// Our DNS relay saw the name answered with this address in this run.
+    Dns,
+    /// The server proved it by a certificate.
+    Certificate,
+    /// The server proved it by a host key.
+    Hostkey,
+    /// The catalog says so.
+    Config,
+}
+
+/// Where a session goes.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Target {
+    /// The address that is dialled.
+    pub address: SocketAddr,
+    /// Its name, if one is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<Name>,
+}
+
+impl Target {
+    /// What a reader sees: the name and port, else the address.
+    #[must_use]
+    pub fn label(&self) -> String {
+        match &self.name {
+            Some(name) => format!("{}:{}", name.host, self.address.port()),
+            None => self.address.to_string(),
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Loading the object and attaching its programs. The object is compiled in; it is rebuilt by `cargo xtask ebpf`.
+
+use super::{
+    KernelError,
+    event::Events,
+    tracepoint::{Format, mount_tracefs},
+};
+use crate::capture::{cgroup::Cgroup, sys::Table};
+use aya::{
+    Ebpf, EbpfLoader, Pod,
+    maps::{Map, MapData, RingBuf},
+    programs::{
+        CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, ProgramError, SockOps, TracePoint,
+        links::{FdLink, LinkError},
+    },
+};
+use std::{fs::File, path::Path};
+
+/// The kernel programs.
+static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../../agent-ebpf/crewtap.bpf.o");
+
+/// The sock_addr programs.
+const SOCK_ADDR: [&str; 8] = [
+    "crewtap_connect4",
+    "crewtap_connect6",
+    "crewtap_getpeername4",
+    "crewtap_getpeername6",
+    "crewtap_sendmsg4",
+    "crewtap_sendmsg6",
+    "crewtap_recvmsg4",
+    "crewtap_recvmsg6",
+];
+
+/// The tracepoint programs: program, category, name.
+const TRACEPOINTS: [(&str, &str, &str); 4] = [
+    ("crewtap_exec", "sched", "sched_process_exec"),
+    ("crewtap_fork", "sched", "sched_process_fork"),
+    ("crewtap_exit", "sched", "sched_process_exit"),
+    ("crewtap_attach", "cgroup", "cgroup_attach_task"),
+];
+
+/// The tracepoint of socket(2), which is not free: it is attached on demand.
+const SOCKET_TRACEPOINT: (&str, &str, &str) = ("crewtap_socket", "syscalls", "sys_enter_socket");
+
+/// Linux 5.18: bpf_set_retval.
+const SET_RETVAL_SINCE: (u32, u32) = (5, 18);
+
+/// Linux 5.15: links of tracepoints, which can be pinned. Before, the tracepoints end with the agent, and after its
+/// death only the stale heartbeat refuses connects.
+const PERF_LINK_SINCE: (u32, u32) = (5, 15);
+
+/// The object, loaded but not attached.
+pub(super) struct Loaded {
+    ebpf: Ebpf,
+    exit_tells_last: bool,
+}
+
+impl Loaded {
+    /// Creates the maps and sets the constants; the programs are loaded when they are attached.
+    pub(super) fn load(watch_families: bool) -> Result<Self, KernelError> {
+        mount_tracefs()?;
+        let exec = Format::read("sched", "sched_process_exec")?;
+        let fork = Format::read("sched", "sched_process_fork")?;
+        let exit = Format::read("sched", "sched_process_exit")?;
+        let moved = Format::read("cgroup", "cgroup_attach_task")?;
+        let socket_family =
+            if watch_families { Format::read("syscalls", "sys_enter_socket")?.offset("family")? } else { 0 };
+        let group_dead = exit.find("group_dead").unwrap_or(0);
+        let constants = [
+            ("HAS_SET_RETVAL", u32::from(kernel_version()? >= SET_RETVAL_SINCE)),
+            ("EXEC_FILENAME", exec.offset("filename")?),
+            ("EXEC_OLD_PID", exec.offset("old_pid")?),
+            ("FORK_CHILD_PID", fork.offset("child_pid")?),
+            ("EXIT_GROUP_DEAD", group_dead),
+            ("ATTACH_ROOT", moved.offset("dst_root")?),
+            ("ATTACH_ID", moved.offset("dst_id")?),
+            ("ATTACH_PID", moved.offset("pid")?),
+            ("SOCKET_FAMILY", socket_family),
+        ];
+        let mut loader = EbpfLoader::new();
+        for (name, value) in &constants {
+            loader.override_global(name, value, true);
+        }
+        Ok(Self { ebpf: loader.load(OBJECT)?, exit_tells_last: group_dead != 0 })
+    }
+
+    /// A map, by name.
+    pub(super) fn table<K: Pod, V: Pod>(&self, name: &'static str) -> Result<Table<K, V>, KernelError> {
+        let data = match self.ebpf.map(name) {
+            Some(Map::Array(data) | Map::HashMap(data) | Map::LruHashMap(data)) => data,
+            _ => return Err(KernelError::Object(name)),
+        };
+        Table::new(data).map_err(KernelError::io("open a kernel map"))
+    }
+
+    /// Attaches everything: the cgroup programs to `cgroup`, and each link pinned in `pins`, so that it outlives us.
+    /// What cannot be pinned lives as long as the object, which is returned.
+    pub(super) fn attach(
+        mut self,
+        cgroup: &Cgroup,
+        pins: &Path,
+        watch_families: bool,
+    ) -> Result<(Events, Ebpf), KernelError> {
+        let directory = File::open(cgroup.path()).map_err(KernelError::io("open the cgroup"))?;
+        // First what sees the agent die and tasks leave, then what redirects.
+        for (program, category, name) in TRACEPOINTS {
+            self.attach_tracepoint(program, category, name, pins)?;
+        }
+        if watch_families {
+            let (program, category, name) = SOCKET_TRACEPOINT;
+            self.attach_tracepoint(program, category, name, pins)?;
+        }
+        let mode = CgroupAttachMode::AllowMultiple;
+        self.attach_one::<CgroupSkb>("crewtap_egress", pins, |program| {
+            program.load()?;
+            let id = program.attach(&directory, CgroupSkbAttachType::Egress, mode)?;
+            to_fd_link(program.take_link(id)?)
+        })?;
+        self.attach_one::<SockOps>("crewtap_established", pins, |program| {
+            program.load()?;
+            let id = program.attach(&directory, mode)?;
+            to_fd_link(program.take_link(id)?)
+        })?;
+        for name in SOCK_ADDR {
+            self.attach_one::<CgroupSockAddr>(name, pins, |program| {
+                program.load()?;
+                let id = program.attach(&directory, mode)?;
+                to_fd_link(program.take_link(id)?)
+            })?;
+        }
+        self.attach_one::<CgroupSock>("crewtap_create", pins, |program| {
+            program.load()?;
+            let id = program.attach(&directory, mode)?;
+            to_fd_link(program.take_link(id)?)
+        })?;
+        let ring: RingBuf<MapData> = match self.ebpf.take_map("EVENTS") {
+            Some(map) => RingBuf::try_from(map).map_err(|_| KernelError::Object("EVENTS"))?,
+            None => return Err(KernelError::Object("EVENTS")),
+        };
+        Ok((Events::new(ring, self.exit_tells_last), self.ebpf))
+    }
+
+    fn attach_tracepoint(
+        &mut self,
+        program: &'static str,
+        category: &'static str,
+        name: &'static str,
+        pins: &Path,
+    ) -> Result<(), KernelError> {
+        let pinnable = kernel_version()? >= PERF_LINK_SINCE;
+        self.attach_one::<TracePoint>(program, pins, |program| {
+            program.load()?;
+            let id = program.attach(category, name)?;
+            if pinnable { to_fd_link(program.take_link(id)?) } else { Ok(None) }
+        })
+    }
+
+    fn attach_one<P>(
+        &mut self,
+        name: &'static str,
+        pins: &Path,
+        attach: impl FnOnce(&mut P) -> Result<Option<FdLink>, ProgramError>,
+    ) -> Result<(), KernelError>
+    where
+        for<'a> &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
+    {
+        let failed = |source| KernelError::Program { program: name, source: Box::new(source) };
+        let program = self.ebpf.program_mut(name).ok_or(KernelError::Object(name))?;
+        let program: &mut P = program.try_into().map_err(failed)?;
+        let Some(link) = attach(program).map_err(failed)? else { return Ok(()) };
+        link.pin(pins.join(name)).map_err(|error| KernelError::Io {
+            action: "pin a program",
+            source: std::io::Error::other(error),
+        })?;
+        Ok(())
+    }
+}
+
+fn to_fd_link<L: TryInto<FdLink, Error = LinkError>>(link: L) -> Result<Option<FdLink>, ProgramError> {
+    link.try_into().map(Some).map_err(|error| ProgramError::IOError(std::io::Error::other(error)))
+}
+
+/// The running kernel's version.
+fn kernel_version() -> Result<(u32, u32), KernelError> {
+    let names = nix::sys::utsname::uname();
+    let names = names.map_err(|errno| KernelError::Io { action: "ask for the kernel's version", source: errno.into() })?;
+    let release = names.release().to_string_lossy().into_owned();
+    let mut numbers = release.split(['.', '-', '+']).map_while(|part| part.parse().ok());
+    Ok((numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)))
+}

@@ -1,0 +1,16 @@
+//! Capture: which processes are captured, and where each of their connections was going.
+//!
+//! It owns the kernel programs and their maps ([`kernel`]), the capture cgroups ([`cgroup`]), the listeners to which
+//! connections are sent ([`listen`]), the network namespaces in which those are made ([`netns`]) and the facts of
+//! processes ([`process`]). It never reads what a connection carries, and never decides by policy.
+
+pub mod cgroup;
+pub mod kernel;
+pub mod listen;
+pub mod netns;
+pub mod process;
+pub mod sys;
+
+pub use cgroup::{Cgroup, CgroupId};
+pub use kernel::{Kernel, KernelOptions};
+pub use listen::{ListenerPorts, Listeners};

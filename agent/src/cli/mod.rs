@@ -1,0 +1,142 @@
+//! The command line: the verbs, their help, and what their exit status means. One file per verb.
+//!
+//! Never does a verb's work itself.
+
+pub mod agent;
+mod completions;
+pub mod run;
+mod stage;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+use crate::capture::sys;
+use crate::config::{Config, ConfigError};
+use crate::selftest;
+use agent::Launch;
+
+/// The agent behind `crewtap agent`: serves until its life ends. Given by the program, so that the command
+/// line does not depend on what is behind it.
+pub type Serve = fn(&mut Launch) -> anyhow::Result<()>;
+
+/// Exit status of crewtap's own failure where the status belongs to the captured command.
+pub const FAILED_RUN: u8 = 125;
+
+/// Exit status of wrong use and of failure.
+pub const FAILED: u8 = 2;
+
+/// Records what AI agents on this host do: every outbound connection of a captured program goes through a
+/// local proxy and is kept as tamper-evident evidence.
+#[derive(Parser, Debug)]
+#[command(
+    name = "crewtap",
+    version,
+    max_term_width = 100,
+    after_help = "Examples:\n  \
+        sudo crewtap run -- crewai run     capture one program: no configuration at all\n  \
+        crewtap runs                       what was captured\n  \
+        crewtap show RUN                   what a run did\n\n\
+        Exit status: 0 done or found, 1 nothing found or refused, 2 wrong use or failure; `crewtap run` \
+        returns the command's own."
+)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// Options of every verb.
+#[derive(Args, Debug, Clone)]
+pub struct Global {
+    /// Configuration file
+    ///
+    /// Without it, /etc/crewtap/crewtap.toml where there is one; no file means all defaults.
+    #[arg(long, value_name = "FILE", env = "CREWTAP_CONFIG", hide_env_values = true, global = true)]
+    pub config: Option<PathBuf>,
+    /// Where the evidence is kept [default: /var/lib/crewtap]
+    #[arg(long, value_name = "DIR", env = "CREWTAP_DATA_DIR", hide_env_values = true, global = true)]
+    pub data_dir: Option<PathBuf>,
+}
+
+impl Global {
+    /// The configuration that these options name.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub fn config(&self) -> Result<Config, ConfigError> {
+        // An empty variable is one that is not set.
+        let named = |path: &Option<PathBuf>| path.clone().filter(|path| !path.as_os_str().is_empty());
+        Config::load(named(&self.config).as_deref(), named(&self.data_dir).as_deref())
+    }
+}
+
+// The verbs of the analyst (runs, show, timeline, search, verify, reindex) stand between `Agent` and
+// `Completions`, each with the `Args` of its own file.
+#[derive(Subcommand, Debug)]
+enum Verb {
+    Run(run::RunArgs),
+    Agent(agent::AgentArgs),
+    #[command(hide = true)]
+    SelfTest,
+    Completions(completions::CompletionsArgs),
+    Man(completions::ManArgs),
+    #[command(hide = true)]
+    Stage(stage::StageArgs),
+}
+
+/// The program: parses the command line and does what it says.
+#[must_use]
+pub fn main(serve: Serve) -> ExitCode {
+    let umask = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o027)).bits();
+    let words: Vec<OsString> = std::env::args_os().collect();
+    let cli = match Cli::try_parse_from(&words) {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error, &words),
+    };
+    let (result, failed) = match cli.verb {
+        Verb::Run(args) => (run::run(&args, &cli.global, umask), FAILED_RUN),
+        Verb::Stage(args) => (stage::run(&args), FAILED_RUN),
+        Verb::SelfTest => (Ok(if selftest::child() { ExitCode::SUCCESS } else { ExitCode::FAILURE }), FAILED),
+        Verb::Agent(args) => (agent::run(&args, &cli.global, serve), FAILED),
+        Verb::Completions(args) => (for_a_pipe(|| completions::run(&args)), FAILED),
+        Verb::Man(args) => (for_a_pipe(|| completions::man(&args)), FAILED),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("crewtap: {error:#}");
+        ExitCode::from(failed)
+    })
+}
+
+/// A verb that prints for people: it ends quietly when the reader of its pipe has seen enough.
+fn for_a_pipe(verb: impl FnOnce() -> anyhow::Result<ExitCode>) -> anyhow::Result<ExitCode> {
+    sys::set_disposition(nix::sys::signal::Signal::SIGPIPE, sys::Disposition::Default)?;
+    verb()
+}
+
+/// Help and version go to standard output with status 0. Wrong use is told apart by verb, because the status
+/// of `run` otherwise belongs to the command.
+fn usage(error: &clap::Error, words: &[OsString]) -> ExitCode {
+    let _broken_pipe = error.print();
+    if !error.use_stderr() {
+        return ExitCode::SUCCESS;
+    }
+    let verb = words.iter().skip(1).find(|word| !word.as_encoded_bytes().starts_with(b"-"));
+    if verb.is_some_and(|verb| verb == "run") { ExitCode::from(FAILED_RUN) } else { ExitCode::from(FAILED) }
+}
+
+/// The command line as clap sees it, for completions and manual pages.
+fn command() -> clap::Command {
+    Cli::command()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::command().debug_assert();
+    }
+}

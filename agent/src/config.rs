@@ -1,0 +1,235 @@
+//! Files -> Config, once.
+//!
+//! Owns `crewtap.toml` and its defaults. Never touches what the paths in it name.
+
+use std::borrow::Cow;
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf, absolute};
+
+use crewtap_core::run::Mode;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+/// Where the configuration is looked for when nobody names a file.
+pub const DEFAULT_FILE: &str = "/etc/crewtap/crewtap.toml";
+
+/// Where the store is when nobody names a directory.
+pub const DEFAULT_DATA_DIR: &str = "/var/lib/crewtap";
+
+/// Keys of this version.
+const KEYS: [&str; 3] = ["data_dir", "mode", "durability"];
+
+/// Keys of the plan that a later version understands; taking them silently would promise what is not done.
+const LATER_KEYS: [&str; 6] = ["targets", "policy", "masks", "oidc", "discover", "retention"];
+
+/// When a request counts as being in the journal.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Durability {
+    /// It is written to the file: survives the agent's death.
+    #[default]
+    Process,
+    /// It is also synced to the disk: survives a power cut.
+    Disk,
+}
+
+/// What the agent and the verbs work by.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Config {
+    /// The file that it came from; none when there is none.
+    pub file: Option<PathBuf>,
+    /// Where the store is; absolute.
+    pub data_dir: PathBuf,
+    /// Mode in force unless a run asks for another.
+    pub mode: Mode,
+    /// When a request counts as being in the journal.
+    pub durability: Durability,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            file: None,
+            data_dir: DEFAULT_DATA_DIR.into(),
+            mode: Mode::default(),
+            durability: Durability::default(),
+        }
+    }
+}
+
+/// A configuration that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file does not say what it should.
+    #[error("{path}:{line}: {what}")]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: usize,
+        /// What is wrong, and what to do.
+        what: String,
+    },
+}
+
+impl Config {
+    /// The configuration of `file` (or of [`DEFAULT_FILE`], which need not exist), with `data_dir` put in.
+    ///
+    /// # Errors
+    /// When the file cannot be read, has an unknown key or an impossible value.
+    pub fn load(file: Option<&Path>, data_dir: Option<&Path>) -> Result<Self, ConfigError> {
+        let path = file.unwrap_or(Path::new(DEFAULT_FILE));
+        let path = absolute(path).unwrap_or_else(|_| path.to_path_buf());
+        let mut config = match std::fs::read_to_string(&path) {
+            Ok(text) => Self::parse(&text, &path)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && file.is_none() => Self::default(),
+            Err(source) => return Err(ConfigError::Read { path, source }),
+        };
+        if let Some(data_dir) = data_dir {
+            config.data_dir = absolute(data_dir).unwrap_or_else(|_| data_dir.to_path_buf());
+        }
+        Ok(config)
+    }
+
+    /// The configuration that `text`, the content of `path`, says.
+    ///
+    /// # Errors
+    /// When it has an unknown key or an impossible value.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let fault = |Fault { at, what }: Fault| ConfigError::Content {
+            path: path.to_path_buf(),
+            line: 1 + text.bytes().take(at.start).filter(|byte| *byte == b'\n').count(),
+            what,
+        };
+        let table = DeTable::parse(text).map_err(|error| {
+            fault(Fault { at: error.span().unwrap_or_default(), what: error.message().to_owned() })
+        })?;
+        let mut config = Self { file: Some(path.to_path_buf()), ..Self::default() };
+        // Faults are told in the order of the file, not of the table.
+        let mut entries: Vec<_> = table.get_ref().iter().collect();
+        entries.sort_by_key(|(key, _)| key.span().start);
+        for (key, value) in entries {
+            config.set(key, value, path).map_err(fault)?;
+        }
+        Ok(config)
+    }
+
+    fn set(
+        &mut self,
+        key: &Spanned<Cow<'_, str>>,
+        value: &Spanned<DeValue<'_>>,
+        file: &Path,
+    ) -> Result<(), Fault> {
+        match key.get_ref().as_ref() {
+            "data_dir" => {
+                let beside = file.parent().unwrap_or(Path::new("/"));
+                self.data_dir = beside.join(text("data_dir", value)?);
+            }
+            "mode" => {
+                let modes =
+                    [("record", Mode::Record), ("shadow", Mode::Shadow), ("enforce", Mode::Enforce)];
+                self.mode = one_of("mode", value, &modes)?;
+            }
+            "durability" => {
+                let kinds = [("process", Durability::Process), ("disk", Durability::Disk)];
+                self.durability = one_of("durability", value, &kinds)?;
+            }
+            other => return Err(Fault { at: key.span(), what: unknown(other) }),
+        }
+        Ok(())
+    }
+}
+
+struct Fault {
+    at: Range<usize>,
+    what: String,
+}
+
+fn text<'a>(key: &str, value: &'a Spanned<DeValue<'_>>) -> Result<&'a str, Fault> {
+    match value.get_ref().as_str() {
+        Some("") => Err(Fault { at: value.span(), what: format!("`{key}` is empty") }),
+        Some(text) => Ok(text),
+        None => {
+            let what = format!("`{key}` must be a text in quotes, not of type {}", value.get_ref().type_str());
+            Err(Fault { at: value.span(), what })
+        }
+    }
+}
+
+fn one_of<T: Copy>(key: &str, value: &Spanned<DeValue<'_>>, all: &[(&str, T)]) -> Result<T, Fault> {
+    let found = text(key, value)?;
+    all.iter().find(|(name, _)| *name == found).map(|(_, value)| *value).ok_or_else(|| {
+        let names: Vec<String> = all.iter().map(|(name, _)| format!("\"{name}\"")).collect();
+        let what = format!("`{key}` cannot be \"{found}\": it is one of {}", names.join(", "));
+        Fault { at: value.span(), what }
+    })
+}
+
+fn unknown(key: &str) -> String {
+    if LATER_KEYS.contains(&key) {
+        return format!("`{key}` is not built yet in crewtap {}: remove it", env!("CARGO_PKG_VERSION"));
+    }
+    let nearest = KEYS.iter().chain(&LATER_KEYS).max_by(|a, b| {
+        strsim::jaro_winkler(a, key).total_cmp(&strsim::jaro_winkler(b, key))
+    });
+    match nearest {
+        Some(nearest) => format!("unknown key `{key}`: did you mean `{nearest}`?"),
+        None => format!("unknown key `{key}`"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(text: &str) -> String {
+        Config::parse(text, Path::new("/etc/crewtap/crewtap.toml")).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_sample_says_the_defaults_and_every_key() {
+        let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../config/crewtap.toml"));
+        let sample = Config::load(Some(path), None).unwrap();
+        assert_eq!(Config { file: None, ..sample }, Config::default());
+        let text = std::fs::read_to_string(path).unwrap();
+        for key in KEYS {
+            assert!(text.lines().any(|line| line.starts_with(&format!("{key} = "))), "{key}");
+        }
+    }
+
+    #[test]
+    fn paths_are_relative_to_the_file() {
+        let config = Config::parse("data_dir = 'store'\nmode = 'enforce'\ndurability = 'disk'", Path::new("/a/b/c.toml"));
+        let config = config.unwrap();
+        assert_eq!(config.data_dir, Path::new("/a/b/store"));
+        assert_eq!((config.mode, config.durability), (Mode::Enforce, Durability::Disk));
+    }
+
+    #[test]
+    fn faults_name_the_line_and_what_to_do() {
+        let unknown = fault("# a comment\nmode = \"record\"\ndurabilty = \"disk\"\n");
+        assert_eq!(unknown, "/etc/crewtap/crewtap.toml:3: unknown key `durabilty`: did you mean `durability`?");
+        assert!(fault("[oidc.corp]\nissuer = 'x'").contains(":1: `oidc` is not built yet"));
+        assert!(fault("\nmode = 'recrod'").contains(":2: `mode` cannot be \"recrod\": it is one of \"record\", "));
+        assert!(fault("\n\nmode = 3").contains(":3: `mode` must be a text in quotes, not of type integer"));
+        assert!(fault("mode = 'record'\nmode =").contains(":2: "));
+    }
+
+    #[test]
+    fn no_file_means_all_defaults_but_a_named_one_must_exist() {
+        assert!(matches!(Config::load(Some(Path::new("/nonexistent/x.toml")), None), Err(ConfigError::Read { .. })));
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("c.toml");
+        std::fs::write(&file, "data_dir = 'there'").unwrap();
+        let config = Config::load(Some(&file), Some(Path::new("/here"))).unwrap();
+        assert_eq!(config.data_dir, Path::new("/here"));
+    }
+}

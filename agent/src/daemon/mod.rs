@@ -1,0 +1,410 @@
+//! The agent: wiring, its life, and what it does at intervals.
+//!
+//! One agent per data directory. It ends when it is told to, or (on demand) with its last run; whatever
+//! ends it, captured processes cannot connect afterwards (law 3).
+
+mod live;
+mod namespaces;
+mod watch;
+mod workers;
+
+use std::io;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crewtap_core::bodies::RunEnded;
+use crewtap_core::mask::digest::DigestKey;
+use crewtap_core::id::RunId;
+use crewtap_core::limits;
+use crewtap_core::run::{Mode, RunOutcome};
+use nix::sys::utsname::uname;
+use tokio::io::unix::AsyncFd;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::LocalSet;
+
+use crate::capture::cgroup;
+use crate::capture::kernel::{Events, Kernel, KernelOptions};
+use crate::capture::process::ProcessCache;
+use crate::cli::agent::{Busy, Launch, Life};
+use crate::config::{self, Config};
+use crate::control::launch::{self, Ready};
+use crate::control::{self, Exit, Peer, Refusal, StartRun, Started, Status, Summary};
+use crate::gate::Gate;
+use crate::index::{Index, IndexError, Indexer};
+use crate::journal::{self, Journal, JournalError, Reader, Sink};
+use crate::proto::dns::relay::Relay;
+use crate::proxy::Proxy;
+use crate::recorder::Recorder;
+use crate::runs::{Counts, Runs};
+use crate::session::Ground;
+use live::{Alive, Exits, Finished};
+use namespaces::Namespaces;
+use workers::Workers;
+
+/// How long an agent on demand stays without a run: a `run` that has just found it needs it to answer.
+const IDLE_LIFE: Duration = Duration::from_secs(2);
+
+/// How often routes and addresses of a namespace are looked at.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often what nobody accepted is swept out of the kernel.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Reports taken from the ring buffer before anything else gets a turn.
+const EVENTS_AT_ONCE: usize = 512;
+
+/// Why the agent does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The store.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The index.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// The kernel side.
+    #[error(transparent)]
+    Kernel(#[from] crate::capture::kernel::KernelError),
+    /// Something else of the operating system.
+    #[error("{0}: {1}")]
+    Io(&'static str, #[source] io::Error),
+}
+
+/// Facts of the host that every run records.
+#[derive(Debug)]
+struct HostFacts {
+    host: String,
+    kernel: String,
+    boot_id: String,
+}
+
+/// The agent.
+struct Daemon {
+    mode: Mode,
+    data_dir: PathBuf,
+    /// Records below were written by earlier agents.
+    begun_at: u64,
+    facts: HostFacts,
+    journal: Journal,
+    recorder: Recorder,
+    key: DigestKey,
+    kernel: Arc<Kernel>,
+    runs: Arc<Runs>,
+    processes: Arc<ProcessCache>,
+    proxy: Arc<Proxy>,
+    namespaces: Namespaces,
+    exits: Exits,
+    finished: Finished,
+    alive: Alive,
+}
+
+/// Runs the agent to its end.
+///
+/// # Errors
+/// [`Busy`] when another agent has the store, else why it cannot begin; the text says what to do.
+pub fn run(launch: &mut Launch) -> anyhow::Result<()> {
+    let (daemon, events, workers, listener) = begin(&launch.config).map_err(|error| match error {
+        DaemonError::Journal(JournalError::InUse { .. }) | DaemonError::Index(IndexError::Busy(_)) => {
+            anyhow::Error::new(Busy(launch.config.data_dir.display().to_string()))
+        }
+        other => other.into(),
+    })?;
+    let daemon = Rc::new(daemon);
+    let result = serve(&daemon, launch.life, events, listener, &mut launch.ready);
+    end(&daemon, workers);
+    Ok(result?)
+}
+
+type Begun = (Daemon, Events, Arc<Workers>, std::os::unix::net::UnixListener);
+
+/// Takes the store, loads the kernel side, starts the threads. In this order: only the holder of the store's
+/// lock may touch its pins and its socket.
+fn begin(config: &Config) -> Result<Begun, DaemonError> {
+    let data_dir = &config.data_dir;
+    launch::make_data_dir(data_dir).map_err(|e| DaemonError::Io("make the data directory", e))?;
+    let stamp_at = |leaf| Reader::open(data_dir).ok()?.record(leaf).ok()?.map(|record| record.event.at);
+    let mut indexer = Indexer::open(data_dir, stamp_at)?;
+    let next = indexer.indexed_leaf();
+    let sink: Sink = Box::new(move |records| indexer.apply(records).map_err(|error| error.to_string()));
+    let options = journal::Options { durability: durability(config), ..journal::Options::default() };
+    let journal = Journal::open(data_dir, &options, Some((next, sink)))?;
+    let (key, begun_at) = (journal.store_key(), journal.end());
+    let recorder = Recorder::new(journal.clone());
+    let kernel = Arc::new(Kernel::load(&KernelOptions::new(&short_name(&journal)))?);
+    let events = kernel.events().ok_or(DaemonError::Io("read the kernel's events", io::ErrorKind::NotFound.into()))?;
+    let digest = key.clone();
+    let processes = Arc::new(ProcessCache::new(Box::new(move |value| digest.digest(value))));
+    let runs = Arc::new(Runs::default());
+    let proxy = Arc::new(Proxy {
+        kernel: kernel.clone(),
+        runs: runs.clone(),
+        processes: processes.clone(),
+        ground: Arc::new(Ground { gate: Gate, key: key.clone(), waits_for_disk: config.durability == config::Durability::Disk }),
+        recorder: recorder.clone(),
+        unattributed: AtomicUsize::new(0),
+        open: AtomicUsize::new(0),
+    });
+    let workers = Arc::new(Workers::start(&proxy).map_err(|e| DaemonError::Io("start the proxy", e))?);
+    let relay = Arc::new(Relay::new(kernel.clone(), runs.clone()));
+    let listener = control::bind(&control::socket_path(&config.data_dir))
+        .map_err(|e| DaemonError::Io("serve the control socket", e))?;
+    let daemon = Daemon {
+        mode: config.mode,
+        data_dir: config.data_dir.clone(),
+        begun_at,
+        facts: HostFacts::read(),
+        key,
+        namespaces: Namespaces::new(workers.clone(), relay),
+        journal,
+        recorder,
+        kernel,
+        runs,
+        processes,
+        proxy,
+        exits: Exits::default(),
+        finished: Finished::default(),
+        alive: Alive::default(),
+    };
+    Ok((daemon, events, workers, listener.into_std().map_err(|e| DaemonError::Io("serve the control socket", e))?))
+}
+
+/// The store in the names of cgroups and pins: 16 characters of its id, lower case.
+fn short_name(journal: &Journal) -> String {
+    let id = journal.verifier().store().to_string().to_lowercase();
+    id.get(10..).unwrap_or(&id).to_owned()
+}
+
+fn durability(config: &Config) -> journal::Durability {
+    match config.durability {
+        config::Durability::Process => journal::Durability::Process,
+        config::Durability::Disk => journal::Durability::Disk,
+    }
+}
+
+/// Serves until a signal or, on demand, until the last run has ended.
+fn serve(
+    daemon: &Rc<Daemon>,
+    life: Life,
+    events: Events,
+    listener: std::os::unix::net::UnixListener,
+    ready: &mut Ready,
+) -> Result<(), DaemonError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| DaemonError::Io("start the agent", e))?;
+    LocalSet::new().block_on(&runtime, async {
+        let io = |what| move |e| DaemonError::Io(what, e);
+        let listener = tokio::net::UnixListener::from_std(listener).map_err(io("serve the control socket"))?;
+        let mut terminate = signal(SignalKind::terminate()).map_err(io("await signals"))?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(io("await signals"))?;
+        let burying = daemon.clone();
+        tokio::task::spawn_local(async move { burying.bury_lost_runs().await });
+        let handle = Rc::new(Handle(daemon.clone()));
+        let parent = daemon.kernel.parent().clone();
+        let captured = move |pid| !matches!(cgroup::run_of_process(&parent, pid), Ok(None));
+        ready.tell();
+        tokio::select! {
+            served = control::serve(listener, handle, captured) => served.map_err(io("serve the control socket")),
+            read = daemon.watch(events) => read.map_err(io("read the kernel's events")),
+            () = daemon.beat() => Ok(()),
+            () = daemon.look() => Ok(()),
+            () = daemon.idle(), if life == Life::OnDemand => Ok(()),
+            _ = terminate.recv() => Ok(()),
+            _ = interrupt.recv() => Ok(()),
+        }
+    })
+}
+
+/// Ends sessions, threads and journal in this order, so that every session's end is on record and signed.
+fn end(daemon: &Rc<Daemon>, workers: Arc<Workers>) {
+    let _ = std::fs::remove_file(control::socket_path(&daemon.data_dir));
+    for run in daemon.runs.all() {
+        run.end();
+    }
+    let deadline = Instant::now() + limits::DRAIN_WAIT;
+    while daemon.proxy.open.load(Ordering::Relaxed) > 0 && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    workers.stop();
+    daemon.finish();
+}
+
+impl Daemon {
+    /// Renews the heartbeat; a failure ends the agent, because the kernel side will refuse anyway.
+    async fn beat(&self) {
+        let mut ticks = tokio::time::interval(limits::HEARTBEAT_INTERVAL);
+        loop {
+            ticks.tick().await;
+            if let Err(error) = self.kernel.beat() {
+                self.recorder.note("heartbeat_lost", format!("the agent ends: {error}"));
+                return;
+            }
+        }
+    }
+
+    /// Follows changes of routes and addresses, and sweeps.
+    async fn look(&self) {
+        let mut swept = Instant::now();
+        loop {
+            tokio::time::sleep(LOOK_INTERVAL).await;
+            for namespace in self.namespaces.all() {
+                match namespace.look() {
+                    Ok(true) => self.tell_reach(&namespace),
+                    Ok(false) => {}
+                    Err(error) => tracing::warn!(%error, "routes and addresses could not be read"),
+                }
+            }
+            if swept.elapsed() >= SWEEP_INTERVAL {
+                swept = Instant::now();
+                match self.kernel.sweep() {
+                    Ok(removed) => removed.iter().for_each(|origin| self.note_unaccepted(origin)),
+                    Err(error) => tracing::warn!(%error, "what nobody accepted could not be swept"),
+                }
+            }
+        }
+    }
+
+    fn note_unaccepted(&self, origin: &crate::capture::kernel::Origin) {
+        let text = format!("a connection to {} by process {} was never accepted", origin.destination, origin.tgid);
+        self.recorder.note("never_accepted", text);
+    }
+
+    /// Reads the kernel's events until the ring buffer fails.
+    async fn watch(&self, events: Events) -> io::Result<()> {
+        let mut events = AsyncFd::with_interest(events, tokio::io::Interest::READABLE)?;
+        let watch = watch::Watch {
+            runs: &self.runs,
+            processes: &self.processes,
+            parent: self.kernel.parent(),
+        };
+        loop {
+            let mut ready = events.readable_mut().await?;
+            let mut budget = EVENTS_AT_ONCE;
+            while budget > 0 && let Some(event) = ready.get_inner_mut().next_event() {
+                watch.record(&event);
+                budget -= 1;
+            }
+            if budget > 0 {
+                ready.clear_ready();
+            } else {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    /// Resolves when no run has been alive for a while.
+    async fn idle(&self) {
+        let mut since = Instant::now();
+        while since.elapsed() < IDLE_LIFE {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            if self.alive.count() > 0 {
+                since = Instant::now();
+            }
+        }
+    }
+
+    /// What an earlier agent left without an end: its processes cannot connect any more.
+    async fn bury_lost_runs(&self) {
+        let Some(last) = self.begun_at.checked_sub(1) else { return };
+        let lost = match self.journal.caught_up(last).await {
+            Ok(()) => self.runs_without_end(),
+            Err(error) => Err(error.to_string()),
+        };
+        match lost {
+            Ok(lost) => lost.into_iter().for_each(|run| self.bury(run)),
+            Err(error) => {
+                self.recorder.note("runs_unknown", format!("runs of an earlier agent were not looked for: {error}"));
+            }
+        }
+    }
+
+    fn runs_without_end(&self) -> Result<Vec<RunId>, String> {
+        let index = Index::open(&self.data_dir).map_err(|error| error.to_string())?;
+        let runs = index.runs(0, usize::MAX).map_err(|error| error.to_string())?;
+        let before = |leaf: i64| u64::try_from(leaf).is_ok_and(|leaf| leaf < self.begun_at);
+        let lost = runs.iter().filter(|run| run.ended_ns.is_none() && before(run.leaf));
+        Ok(lost.filter_map(|run| run.id.parse().ok()).collect())
+    }
+
+    fn bury(&self, run: RunId) {
+        let ended = RunEnded { outcome: RunOutcome::Lost, status: None };
+        if let Err(error) = self.recorder.record_in_run(run, ended.into()) {
+            tracing::error!(%run, %error, "the end of a lost run could not be recorded");
+        }
+    }
+
+    /// Detaches the kernel side when nothing is captured any more, and closes the journal.
+    fn finish(&self) {
+        if self.runs.all().is_empty() {
+            if let Err(error) = self.kernel.unload() {
+                tracing::warn!(%error, "the kernel side stays attached");
+            }
+        } else {
+            // Captured processes are left: the programs stay, and refuse them from now on.
+            self.recorder.note("agent_ended", "the agent ended while runs were alive; they cannot connect".into());
+        }
+        if let Err(error) = self.journal.close() {
+            tracing::error!(%error, "the journal could not be closed in order");
+        }
+    }
+
+    /// Sentences for the user of `run`.
+    #[allow(clippy::unused_self, reason = "limits of this host will be told here too")]
+    fn notes(&self, mode: Mode) -> Vec<String> {
+        match mode {
+            Mode::Record => Vec::new(),
+            Mode::Shadow => vec!["mode shadow: there is no policy yet, so every connection would be denied".into()],
+            Mode::Enforce => vec!["mode enforce: there is no policy yet, so every connection is denied".into()],
+        }
+    }
+
+    fn status(&self) -> Status {
+        Status {
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            runs: self.runs.all().iter().map(|run| run.id).collect(),
+        }
+    }
+}
+
+impl HostFacts {
+    fn read() -> Self {
+        let names = uname().ok();
+        let text = |pick: fn(&nix::sys::utsname::UtsName) -> &std::ffi::OsStr| {
+            names.as_ref().map_or_else(String::new, |names| pick(names).to_string_lossy().into_owned())
+        };
+        let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        Self {
+            host: text(|names| names.nodename()),
+            kernel: text(|names| names.release()),
+            boot_id: boot_id.trim().into(),
+        }
+    }
+}
+
+/// The daemon as the control socket sees it.
+struct Handle(Rc<Daemon>);
+
+impl control::Agent for Handle {
+    async fn start_run(&self, peer: Peer, request: StartRun) -> Result<Started, Refusal> {
+        let _hold = self.0.alive.hold();
+        self.0.clone().begin_run(peer, request).await
+    }
+
+    async fn run_exited(&self, run: RunId, exit: Exit) -> Result<(), Refusal> {
+        self.0.exits.tell(run, exit)
+    }
+
+    async fn run_summary(&self, run: RunId) -> Result<Summary, Refusal> {
+        let _hold = self.0.alive.hold();
+        self.0.summary(run).await
+    }
+
+    async fn status(&self) -> Status {
+        self.0.status()
+    }
+}

@@ -1,0 +1,113 @@
+//! Turns what the kernel side reports into events of the run it belongs to.
+//!
+//! Never drops silently: what the ring buffer lost is counted by the kernel and reconciled at the end of the run.
+
+use std::sync::Arc;
+
+use crewtap_core::bodies::{Accepted, Bypass, ProcessExited, ProcessStarted};
+use crewtap_core::event::Body;
+use crewtap_core::run::{Mode, Process, Start};
+
+use crate::capture::cgroup::{self, Cgroup};
+use crate::capture::kernel::{BypassKind, KernelEvent};
+use crate::capture::process::{self, ProcessCache};
+use crate::runs::{Counts, Run, Runs};
+
+/// What reports are judged with.
+pub(super) struct Watch<'a> {
+    pub(super) runs: &'a Runs,
+    pub(super) processes: &'a ProcessCache,
+    pub(super) parent: &'a Cgroup,
+}
+
+impl Watch<'_> {
+    /// Records one report.
+    pub(super) fn record(&self, event: &KernelEvent) {
+        let moment = event.moment();
+        let Some(run) = self.runs.get(moment.run.0) else { return };
+        // What the self-test did before is not the run's.
+        if run.proven().is_none_or(|proven| moment.at_ns < proven.mono_ns) {
+            return;
+        }
+        if let Some(body) = self.body(&run, event)
+            && let Err(error) = run.record(body)
+        {
+            tracing::error!(run = %run.id, %error, "a report of the kernel side was lost");
+        }
+    }
+
+    fn body(&self, run: &Arc<Run>, event: &KernelEvent) -> Option<Body> {
+        let pid = event.moment().tgid;
+        match event {
+            KernelEvent::Exec { filename, .. } => {
+                self.processes.executed(pid);
+                let process = Process::clone(&self.processes.get(pid));
+                let filename = Some(String::from_utf8_lossy(filename).into_owned());
+                Some(ProcessStarted { start: Start::Exec, process, filename }.into())
+            }
+            KernelEvent::Fork { child, .. } => self.forked(pid, *child),
+            KernelEvent::Exit { moment, last } => self.exited(pid, moment.tid, *last),
+            KernelEvent::Accepted { peer, local, .. } => {
+                Some(Accepted { peer: *peer, local: *local, pid }.into())
+            }
+            KernelEvent::Bypass { kind, destination, family, socket_type, protocol, refused, .. } => {
+                Counts::add(&run.counts.bypasses);
+                let detail = describe(*kind, *family, *socket_type, *protocol);
+                let bypass = Bypass {
+                    kind: kind.name().into(),
+                    refused: *refused,
+                    address: *destination,
+                    pid: Some(pid),
+                    detail,
+                };
+                Some(bypass.into())
+            }
+            KernelEvent::Moved { by, .. } => self.moved(run, pid, *by),
+        }
+    }
+
+    /// A thread is no process. A child that is gone already is on record with its pid alone.
+    fn forked(&self, parent: u32, child: u32) -> Option<Body> {
+        if process::is_thread(child) {
+            return None;
+        }
+        let mut process = Process::clone(&self.processes.get(child));
+        if process.ppid == 0 {
+            process.ppid = parent;
+        }
+        Some(ProcessStarted { start: Start::Fork, process, filename: None }.into())
+    }
+
+    fn exited(&self, pid: u32, tid: u32, last: Option<bool>) -> Option<Body> {
+        // Where the kernel does not say, the leader's end counts; its other threads may live a little longer.
+        if !last.unwrap_or(pid == tid) {
+            return None;
+        }
+        self.processes.exited(pid);
+        Some(ProcessExited { pid, status: None }.into())
+    }
+
+    /// A cgroup below the run's own is still the run's.
+    fn moved(&self, run: &Arc<Run>, pid: u32, by: Option<u32>) -> Option<Body> {
+        let inside = cgroup::run_of_process(self.parent, pid).ok().flatten();
+        if inside.is_some_and(|name| name == run.id.to_string()) {
+            return None;
+        }
+        Counts::add(&run.counts.bypasses);
+        let refused = run.mode == Mode::Enforce && process::kill(pid).is_ok();
+        let detail = by.map_or_else(
+            || "it was born outside of the capture cgroup".into(),
+            |by| format!("moved out of the capture cgroup by process {by}"),
+        );
+        Some(Bypass { kind: "left_cgroup".into(), refused, address: None, pid: Some(pid), detail }.into())
+    }
+}
+
+fn describe(kind: BypassKind, family: u32, socket_type: u16, protocol: u16) -> String {
+    match kind {
+        BypassKind::OddFamily | BypassKind::OddProtocol | BypassKind::RawSocket | BypassKind::PingSocket => {
+            format!("socket family {family}, type {socket_type}, protocol {protocol}")
+        }
+        _ => String::new(),
+    }
+}

@@ -1,0 +1,102 @@
+//! Connects to a target: from the run's network namespace, as the run's user, from the client's own source address.
+//!
+//! Never chooses a destination: it is the permit's. Never retries: the client's own policy does that.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crewtap_core::limits;
+use crewtap_core::origin::Origin;
+use crewtap_core::session::Outcome;
+use nix::unistd::{Gid, Uid, setfsgid, setfsuid};
+use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
+use tokio::net::{TcpSocket, TcpStream};
+
+use crate::namespace::Namespace;
+
+/// Why there is no connection to the target.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    /// The target is crewtap itself.
+    #[error("the target is crewtap's own listener")]
+    Ourselves,
+    /// The target did not answer in time.
+    #[error("no answer within {} s", limits::DIAL_TIMEOUT.as_secs())]
+    Timeout,
+    /// What the operating system said.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl DialError {
+    /// How a session ends that could not reach its target.
+    #[must_use]
+    pub fn outcome(&self) -> Outcome {
+        match self {
+            Self::Ourselves => Outcome::Refused,
+            Self::Timeout => Outcome::UpstreamTimeout,
+            Self::Io(error) => match error.kind() {
+                io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => Outcome::UpstreamRefused,
+                io::ErrorKind::TimedOut => Outcome::UpstreamTimeout,
+                _ => Outcome::UpstreamUnreachable,
+            },
+        }
+    }
+}
+
+/// Opens the connection.
+///
+/// # Errors
+/// As the target or the operating system says, or after [`limits::DIAL_TIMEOUT`].
+pub async fn connect(
+    namespace: &Namespace,
+    address: SocketAddr,
+    origin: &Origin,
+) -> Result<TcpStream, DialError> {
+    let address = SocketAddr::new(address.ip().to_canonical(), address.port());
+    let kind = Type::STREAM.nonblocking().cloexec();
+    let (uid, gid) = (origin.uid, origin.gid);
+    let socket = namespace.make(|| {
+        as_user(uid, gid, || Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP)))
+    })?;
+    socket.set_tcp_nodelay(true)?;
+    socket.set_keepalive(true)?;
+    if let Some(bound) = origin.bound.filter(|bound| !bound.ip().is_unspecified()) {
+        // The port stays the kernel's choice: the client's own socket holds the one it bound.
+        socket.bind(&SockAddr::from(SocketAddr::new(bound.ip().to_canonical(), 0)))?;
+    }
+    let socket = TcpSocket::from_std_stream(socket.into());
+    match tokio::time::timeout(limits::DIAL_TIMEOUT, socket.connect(address)).await {
+        Ok(stream) => Ok(stream?),
+        Err(_) => Err(DialError::Timeout),
+    }
+}
+
+/// Runs `make` with the file system identity of the run's user, which the kernel writes into the sockets it
+/// makes, so that firewall rules by owner still hold.
+pub(crate) fn as_user<T>(uid: u32, gid: u32, make: impl FnOnce() -> T) -> T {
+    let group = setfsgid(Gid::from_raw(gid));
+    let user = setfsuid(Uid::from_raw(uid));
+    let made = make();
+    setfsuid(user);
+    setfsgid(group);
+    made
+}
+
+/// Settings of a client's connection: no delay, and a dead peer is noticed.
+///
+/// # Errors
+/// When the socket is already gone.
+pub fn settle_client(stream: &TcpStream) -> io::Result<()> {
+    let socket = socket2::SockRef::from(stream);
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(Duration::from_mins(5)))
+}
+
+/// Closes with a reset, so that the peer sees an error and not an orderly end.
+pub fn reset(stream: TcpStream) {
+    // A socket that is gone already needs no reset.
+    let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+    drop(stream);
+}

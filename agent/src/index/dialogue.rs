@@ -1,0 +1,363 @@
+//! Rows of sessions and their exchanges: who spoke to what, how much, and where each payload lies.
+//!
+//! Never looks into a payload beyond the words that make it findable; protocols are unknown here (law 6).
+
+use std::collections::BTreeMap;
+
+use crewtap_core::bodies::{Chunk, Classified, Decided, Masked, Request, Response, SessionClosed, SessionOpened};
+use crewtap_core::session::{Outcome, Side};
+use crewtap_core::verdict::Effect;
+use rusqlite::{OptionalExtension, params};
+
+use super::apply::{Batch, Entry, json, microseconds, word};
+use super::{NUMBER_MAX, nanoseconds, number, text};
+
+/// Payload bytes of a batch by session, so that a session's row is written once per batch and not once per chunk.
+#[derive(Default)]
+pub(super) struct Recorded(BTreeMap<String, Sums>);
+
+#[derive(Default)]
+struct Sums {
+    up: i64,
+    down: i64,
+    /// Learned once per batch; what is ciphertext is not searched.
+    protocol: Option<Option<String>>,
+}
+
+impl Batch<'_> {
+    /// Makes sure that the entry's session has its row, also when its first records are gone.
+    fn ensure_session(&self, entry: &Entry, session: &str) -> Result<(), rusqlite::Error> {
+        let created = self
+            .db
+            .prepare_cached("INSERT INTO sessions (id, leaf, run) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")?
+            .execute(params![session, entry.leaf, entry.run])?;
+        if created == 1 { self.count(entry, "sessions", 1) } else { Ok(()) }
+    }
+
+    pub(super) fn session_opened(&mut self, entry: &Entry, body: &SessionOpened) -> Result<(), rusqlite::Error> {
+        let Some(session) = &entry.session else { return Ok(()) };
+        self.ensure_session(entry, session)?;
+        let destination = body.origin.destination.to_string();
+        self.db
+            .prepare_cached(
+                "UPDATE sessions SET started_ns = ?2, identity = ?3, identity_name = ?4, pid = ?5, tid = ?6, uid = ?7,
+                     comm = ?8, exe = ?9, client = ?10, destination = ?11, process = ?12, origin = ?13,
+                     target = coalesce(target, ?11), address = coalesce(address, ?11)
+                 WHERE id = ?1",
+            )?
+            .execute(params![
+                session,
+                entry.at_ns,
+                body.identity.id,
+                body.identity.name,
+                body.origin.pid,
+                body.origin.tid,
+                body.origin.uid,
+                body.origin.comm,
+                body.process.exe,
+                body.client.to_string(),
+                destination,
+                json(&body.process),
+                json(&body.origin)
+            ])?;
+        self.text(entry, &format!("{destination} {} {}", body.origin.comm, body.process.exe))
+    }
+
+    pub(super) fn classified(&mut self, entry: &Entry, body: &Classified) -> Result<(), rusqlite::Error> {
+        let Some(session) = &entry.session else { return Ok(()) };
+        self.ensure_session(entry, session)?;
+        let name = body.target.name.as_ref();
+        let label = body.target.label();
+        self.db
+            .prepare_cached(
+                "UPDATE sessions SET protocol = ?2, driver = ?3, target = ?4, address = ?5, host = ?6, proof = ?7,
+                     sni = ?8, alpn = ?9
+                 WHERE id = ?1",
+            )?
+            .execute(params![
+                session,
+                body.protocol,
+                body.driver,
+                label,
+                body.target.address.to_string(),
+                name.map(|name| &name.host),
+                name.and_then(|name| word(&name.proof)),
+                body.sni,
+                json(&body.alpn)
+            ])?;
+        if let Some(sums) = self.recorded.0.get_mut(session) {
+            sums.protocol = None;
+        }
+        let sni = body.sni.as_deref().unwrap_or_default();
+        self.text(entry, &format!("{label} {} {sni} {}", body.target.address, body.protocol))
+    }
+
+    pub(super) fn decided(&mut self, entry: &Entry, body: &Decided) -> Result<(), rusqlite::Error> {
+        let effect = word(&body.verdict.effect);
+        self.db
+            .prepare_cached("INSERT INTO decisions VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)")?
+            .execute(params![
+                entry.leaf,
+                entry.run,
+                entry.session,
+                entry.n,
+                entry.at_ns,
+                body.verb,
+                body.subject,
+                effect,
+                json(&body.verdict.policies),
+                word(&body.mode),
+                json(&body.facts)
+            ])?;
+        if let Some(session) = &entry.session {
+            self.ensure_session(entry, session)?;
+            // A denial stays: a later allow of something else in the session does not undo it.
+            let (table, id) = match entry.n {
+                Some(n) => ("exchanges", format!("{session}.{n}")),
+                None => ("sessions", session.clone()),
+            };
+            let sql =
+                format!("UPDATE {table} SET verdict = ?2 WHERE id = ?1 AND (verdict IS NULL OR verdict <> 'deny')");
+            self.db.prepare_cached(&sql)?.execute(params![id, effect])?;
+        }
+        // Allowed connections say nothing that the session does not say.
+        if body.verdict.effect == Effect::Allow && body.verdict.policies.is_empty() {
+            return Ok(());
+        }
+        self.text(entry, &format!("{} {} {}", body.verb, body.subject, body.verdict.policies.join(" ")))
+    }
+
+    pub(super) fn request(&mut self, entry: &Entry, body: &Request) -> Result<(), rusqlite::Error> {
+        let (Some(session), Some(n)) = (&entry.session, entry.n) else { return Ok(()) };
+        self.ensure_exchange(entry, session, n)?;
+        self.db
+            .prepare_cached(
+                "UPDATE exchanges SET started_ns = ?2, started_mono_ns = ?3, verb = ?4, subject = ?5, facts = ?6
+                 WHERE id = ?1",
+            )?
+            .execute(params![
+                format!("{session}.{n}"),
+                entry.at_ns,
+                nanoseconds(entry.at.mono_ns),
+                body.verb,
+                body.subject,
+                json(&body.facts)
+            ])?;
+        let words = format!("{} {} {}", body.verb, body.subject, json(&body.facts));
+        self.payload(entry, session, Side::Client, 0, words)
+    }
+
+    pub(super) fn response(&mut self, entry: &Entry, body: &Response) -> Result<(), rusqlite::Error> {
+        let (Some(session), Some(n)) = (&entry.session, entry.n) else { return Ok(()) };
+        self.ensure_exchange(entry, session, n)?;
+        let id = format!("{session}.{n}");
+        self.first_byte(entry, &id)?;
+        let (started, outcome): (Option<i64>, Option<String>) = self
+            .db
+            .prepare_cached("SELECT started_mono_ns, outcome FROM exchanges WHERE id = ?1")?
+            .query_row([&id], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        self.db
+            .prepare_cached(
+                "UPDATE exchanges SET outcome = ?2, code = ?3, count = ?4, duration_us = ?5, end_leaf = ?6 WHERE id = ?1",
+            )?
+            .execute(params![
+                id,
+                body.outcome,
+                body.code,
+                body.count.map(number),
+                started.map(|started| microseconds(started, entry.at)),
+                entry.leaf
+            ])?;
+        if body.outcome == "blocked" && outcome.is_none() {
+            self.count(entry, "refused", 1)?;
+        }
+        let words = format!("{} {}", body.code.as_deref().unwrap_or_default(), json(&body.facts));
+        self.payload(entry, session, Side::Server, 0, words)
+    }
+
+    fn ensure_exchange(&mut self, entry: &Entry, session: &str, n: i64) -> Result<(), rusqlite::Error> {
+        self.ensure_session(entry, session)?;
+        let created = self
+            .db
+            .prepare_cached(
+                "INSERT INTO exchanges (id, leaf, run, session, n, identity, target, protocol)
+                 SELECT ?1, ?2, ?3, id, ?4, identity, target, protocol FROM sessions WHERE id = ?5
+                 ON CONFLICT DO NOTHING",
+            )?
+            .execute(params![format!("{session}.{n}"), entry.leaf, entry.run, n, session])?;
+        if created == 1 {
+            self.count(entry, "exchanges", 1)?;
+            self.db
+                .prepare_cached("UPDATE sessions SET exchanges = exchanges + 1 WHERE id = ?1")?
+                .execute([session])?;
+        }
+        Ok(())
+    }
+
+    /// The first thing that an exchange's target said.
+    fn first_byte(&self, entry: &Entry, exchange: &str) -> Result<(), rusqlite::Error> {
+        self.db
+            .prepare_cached(
+                "UPDATE exchanges SET first_byte_us = max(0, ?2 - started_mono_ns) / 1000
+                 WHERE id = ?1 AND first_byte_us IS NULL",
+            )?
+            .execute(params![exchange, nanoseconds(entry.at.mono_ns)])?;
+        Ok(())
+    }
+
+    pub(super) fn chunk(&mut self, entry: &Entry, body: &Chunk) -> Result<(), rusqlite::Error> {
+        let Some(session) = &entry.session else { return Ok(()) };
+        match entry.n {
+            Some(n) => self.ensure_exchange(entry, session, n)?,
+            None if !self.recorded.0.contains_key(session) => self.ensure_session(entry, session)?,
+            None => {}
+        }
+        if let (Some(n), Side::Server) = (entry.n, body.side) {
+            self.first_byte(entry, &format!("{session}.{n}"))?;
+        }
+        self.payload(entry, session, body.side, body.offset, String::new())
+    }
+
+    /// Remembers where a payload lies, counts it, and makes its words findable together with the given ones.
+    fn payload(
+        &mut self,
+        entry: &Entry,
+        session: &str,
+        side: Side,
+        offset: u64,
+        mut words: String,
+    ) -> Result<(), rusqlite::Error> {
+        let len = number(entry.payload.len());
+        if len > 0 {
+            self.db.prepare_cached("INSERT INTO payloads VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?.execute(params![
+                session,
+                word(&side),
+                entry.leaf,
+                entry.n,
+                number(offset),
+                len
+            ])?;
+            if let Some(n) = entry.n {
+                let column = if side == Side::Client { "bytes_up" } else { "bytes_down" };
+                let sql = format!("UPDATE exchanges SET {column} = min({column} + ?2, ?3) WHERE id = ?1");
+                self.db.prepare_cached(&sql)?.execute(params![format!("{session}.{n}"), len, NUMBER_MAX])?;
+            }
+            let protocol = self.protocol(session)?;
+            let text = text::searchable(entry.payload, offset, protocol.as_deref());
+            let sums = self.recorded.0.entry(session.to_owned()).or_default();
+            let sum = if side == Side::Client { &mut sums.up } else { &mut sums.down };
+            *sum = sum.saturating_add(len).min(NUMBER_MAX);
+            sums.protocol = Some(protocol);
+            if let Some(text) = text {
+                words.push(' ');
+                words.push_str(&text);
+            }
+        }
+        self.text(entry, words.trim_end_matches("{}"))
+    }
+
+    fn protocol(&mut self, session: &str) -> Result<Option<String>, rusqlite::Error> {
+        if let Some(protocol) = self.recorded.0.get_mut(session).and_then(|sums| sums.protocol.take()) {
+            return Ok(protocol);
+        }
+        let mut select = self.db.prepare_cached("SELECT protocol FROM sessions WHERE id = ?1")?;
+        Ok(select.query_row([session], |row| row.get(0)).optional()?.flatten())
+    }
+
+    pub(super) fn masked(&mut self, entry: &Entry, body: &Masked) -> Result<(), rusqlite::Error> {
+        let count = number(body.count);
+        self.count(entry, "masked", count)?;
+        self.db.prepare_cached("INSERT INTO masks VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?.execute(params![
+            entry.leaf,
+            entry.run,
+            entry.session,
+            entry.n,
+            entry.at_ns,
+            body.mask,
+            count,
+            json(&body.values)
+        ])?;
+        let Some(session) = &entry.session else { return Ok(()) };
+        self.ensure_session(entry, session)?;
+        self.db
+            .prepare_cached("UPDATE sessions SET masked = min(masked + ?2, ?3) WHERE id = ?1")?
+            .execute(params![session, count, NUMBER_MAX])?;
+        if let Some(n) = entry.n {
+            self.ensure_exchange(entry, session, n)?;
+            self.db
+                .prepare_cached("UPDATE exchanges SET masked = min(masked + ?2, ?3) WHERE id = ?1")?
+                .execute(params![format!("{session}.{n}"), count, NUMBER_MAX])?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn session_closed(&mut self, entry: &Entry, body: &SessionClosed) -> Result<(), rusqlite::Error> {
+        let Some(session) = &entry.session else { return Ok(()) };
+        self.ensure_session(entry, session)?;
+        self.settle(session)?;
+        let (bytes_up, bytes_down) = (number(body.bytes_up), number(body.bytes_down));
+        let (up, down, closed): (i64, i64, bool) = self
+            .db
+            .prepare_cached("SELECT bytes_up, bytes_down, outcome IS NOT NULL FROM sessions WHERE id = ?1")?
+            .query_row([session], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        self.db
+            .prepare_cached(
+                "UPDATE sessions SET outcome = ?2, bytes_up = ?3, bytes_down = ?4, duration_us = ?5, first_byte_us = ?6,
+                     error = ?7, end_leaf = ?8
+                 WHERE id = ?1",
+            )?
+            .execute(params![
+                session,
+                body.outcome.as_str(),
+                bytes_up,
+                bytes_down,
+                number(body.duration_us),
+                body.first_byte_us.map(number),
+                body.error,
+                entry.leaf
+            ])?;
+        self.count(entry, "bytes_up", bytes_up - up)?;
+        self.count(entry, "bytes_down", bytes_down - down)?;
+        match body.outcome {
+            _ if closed => {}
+            Outcome::Completed => {}
+            Outcome::Refused => self.count(entry, "refused", 1)?,
+            _ => self.count(entry, "failed", 1)?,
+        }
+        match &body.error {
+            Some(error) => self.text(entry, &format!("{} {error}", body.outcome.as_str())),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes the batch's sums of every session.
+    pub(super) fn settle_all(&mut self) -> Result<(), rusqlite::Error> {
+        let sessions: Vec<String> = self.recorded.0.keys().cloned().collect();
+        sessions.iter().try_for_each(|session| self.settle(session))
+    }
+
+    /// Writes the batch's sums of one session. While it is open, what is recorded stands for what was forwarded.
+    fn settle(&mut self, session: &str) -> Result<(), rusqlite::Error> {
+        let Some(sums) = self.recorded.0.remove(session) else { return Ok(()) };
+        self.db
+            .prepare_cached(
+                "UPDATE sessions SET
+                     bytes_up = iif(outcome IS NULL, min(bytes_up + ?2, ?4), bytes_up),
+                     bytes_down = iif(outcome IS NULL, min(bytes_down + ?3, ?4), bytes_down),
+                     recorded_up = min(recorded_up + ?2, ?4),
+                     recorded_down = min(recorded_down + ?3, ?4)
+                 WHERE id = ?1",
+            )?
+            .execute(params![session, sums.up, sums.down, NUMBER_MAX])?;
+        let open: Option<(String, i64)> = self
+            .db
+            .prepare_cached("SELECT run, leaf FROM sessions WHERE id = ?1 AND outcome IS NULL AND run IS NOT NULL")?
+            .query_row([session], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
+        if let Some((run, leaf)) = open {
+            self.count_in(&run, leaf, "bytes_up", sums.up)?;
+            self.count_in(&run, leaf, "bytes_down", sums.down)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,53 @@
+//! The index made anew from the journal: a new file beside the old one, renamed when it is whole.
+//!
+//! Never touches the old index before the new one is complete, and never reads the journal itself.
+
+use std::fs::{self, File};
+use std::path::Path;
+
+use crewtap_core::chain::Record;
+use crewtap_core::limits::INDEX_BATCH_EVENTS;
+
+use super::apply::Indexer;
+use super::open::{self, AgentLock, FILE_NAME};
+use super::IndexError;
+
+/// Builds the index of a data directory from records in their order, and tells after each batch how far it is.
+/// Returns how many records were indexed.
+///
+/// # Errors
+/// [`IndexError::Busy`] while an agent writes the index; the old index stays in place on every error.
+pub fn rebuild<E: std::fmt::Display>(
+    data_dir: &Path,
+    records: impl Iterator<Item = Result<Record, E>>,
+    mut progress: impl FnMut(u64),
+) -> Result<u64, IndexError> {
+    let lock = AgentLock::take(data_dir)?;
+    let (path, new) = (data_dir.join(FILE_NAME), data_dir.join(format!("{FILE_NAME}.new")));
+    let mut indexer = Indexer::empty(data_dir, new.clone())?;
+    let mut batch = Vec::with_capacity(INDEX_BATCH_EVENTS);
+    let mut count = 0;
+    for record in records {
+        batch.push(record.map_err(|error| IndexError::Journal(error.to_string()))?);
+        if batch.len() == INDEX_BATCH_EVENTS {
+            indexer.apply(&batch)?;
+            count += batch.len() as u64;
+            batch.clear();
+            progress(count);
+        }
+    }
+    indexer.apply(&batch)?;
+    count += batch.len() as u64;
+    progress(count);
+    indexer.finish()?;
+    // The new log is empty and stays behind; the old database goes first, then its log: one that lay beside the new
+    // database would be played into it.
+    open::remove(&path)?;
+    fs::rename(&new, &path).map_err(|error| IndexError::file(&path, error))?;
+    open::remove(&new)?;
+    File::open(data_dir).and_then(|dir| dir.sync_all()).map_err(|error| IndexError::file(data_dir, error))?;
+    // Opened once by a writer, so that the log and its shared memory are there for readers who cannot make them.
+    drop(open::for_writing(data_dir, &path)?);
+    drop(lock);
+    Ok(count)
+}

@@ -1,0 +1,260 @@
+//! One intercepted connection, from accept to close: what a driver may do with it, and nothing else.
+//!
+//! A driver asks, dials, records and closes here; it never sees the gate, the journal or the
+//! network namespace. A session that is dropped without `close` is on record as aborted.
+
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crewtap_core::action::{Action, Fact, Facts, Verb};
+use crewtap_core::bodies::{Bypass, Classified, Decided, SessionClosed, SessionOpened};
+use crewtap_core::event::Body;
+use crewtap_core::mask::digest::DigestKey;
+use crewtap_core::id::{SessionId, Ulid};
+use crewtap_core::origin::Origin;
+use crewtap_core::run::Process;
+use crewtap_core::session::{Outcome, Side};
+use crewtap_core::target::Target;
+use tokio::net::TcpStream;
+
+use crate::dial::{self, DialError};
+use crate::gate::{Gate, Permit};
+use crate::journal::{JournalError, Position};
+use crate::recorder::Unrecorded;
+use crate::runs::{Counts, Run};
+
+/// Why [`Session::ask`] gave no permit.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// Policy refused.
+    #[error("refused by policy")]
+    Refused,
+    /// The decision could not be recorded.
+    #[error(transparent)]
+    Unrecorded(#[from] Unrecorded),
+}
+
+/// What every session of an agent needs.
+#[derive(Debug)]
+pub struct Ground {
+    /// Judges actions.
+    pub gate: Gate,
+    /// Makes keyed digests of what is redacted.
+    pub key: DigestKey,
+    /// What is forwarded must be on disk before.
+    pub waits_for_disk: bool,
+}
+
+/// One session. Not `Send`: it lives on the thread that accepted it.
+#[derive(Debug)]
+pub struct Session {
+    id: SessionId,
+    run: Arc<Run>,
+    ground: Arc<Ground>,
+    origin: Origin,
+    accepted: Instant,
+    bytes: [Cell<u64>; 2],
+    first_byte: Cell<Option<Duration>>,
+    closed: bool,
+}
+
+impl Session {
+    /// Opens a session on record.
+    ///
+    /// # Errors
+    /// When it could not be recorded: then nothing may be forwarded.
+    pub fn open(
+        ground: Arc<Ground>,
+        run: Arc<Run>,
+        origin: Origin,
+        client: SocketAddr,
+        process: Process,
+    ) -> Result<Self, Unrecorded> {
+        let mut session = Self {
+            id: SessionId(Ulid::generate()),
+            run,
+            ground,
+            origin,
+            accepted: Instant::now(),
+            bytes: [Cell::new(0), Cell::new(0)],
+            first_byte: Cell::new(None),
+            closed: true,
+        };
+        let opened = SessionOpened {
+            origin: session.origin.clone(),
+            client,
+            process,
+            identity: session.run.identity.clone(),
+        };
+        session.append(opened.into(), &[])?;
+        session.closed = false;
+        Counts::add(&session.run.counts.sessions);
+        Counts::add(&session.run.counts.open);
+        Ok(session)
+    }
+
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> SessionId {
+        self.id
+    }
+
+    /// Its run.
+    #[must_use]
+    pub fn run(&self) -> &Arc<Run> {
+        &self.run
+    }
+
+    /// Where the client wanted to go, as the kernel saw it.
+    #[must_use]
+    pub fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// The key for digests of what is redacted.
+    #[must_use]
+    pub fn digest_key(&self) -> &DigestKey {
+        &self.ground.key
+    }
+
+    /// Asks whether the connection may be opened. The decision is on record before the answer.
+    ///
+    /// # Errors
+    /// When policy refuses, or the decision could not be recorded.
+    pub fn ask_connect(&self, classified: &Classified) -> Result<Permit, AskError> {
+        let action = connect_action(classified);
+        let decision = self.ground.gate.decide(self.run.mode, &action, &classified.target);
+        let decided = Decided {
+            verb: action.verb.as_str().into(),
+            subject: action.subject,
+            verdict: decision.verdict,
+            mode: self.run.mode,
+            facts: action.facts,
+        };
+        self.append(decided.into(), &[])?;
+        decision.permit.ok_or(AskError::Refused)
+    }
+
+    /// Connects to the target that the permit is for.
+    ///
+    /// # Errors
+    /// When the target cannot be reached, or is crewtap itself (which is on record as a bypass).
+    pub async fn dial(&self, permit: &Permit) -> Result<TcpStream, DialError> {
+        let address = permit.target().address;
+        if self.run.namespace.is_ours(address) {
+            let bypass = Bypass {
+                kind: "self_connect".into(),
+                refused: true,
+                address: Some(address),
+                pid: Some(self.origin.pid),
+                detail: "a captured process tried to reach crewtap's own listener".into(),
+            };
+            Counts::add(&self.run.counts.bypasses);
+            self.append(bypass.into(), &[]).map_err(|error| DialError::Io(std::io::Error::other(error)))?;
+            return Err(DialError::Ourselves);
+        }
+        dial::connect(&self.run.namespace, address, &self.origin).await
+    }
+
+    /// Records an event of the session.
+    ///
+    /// # Errors
+    /// When the journal does not take it: then what it tells must not be done.
+    pub fn record(&self, body: impl Into<Body>) -> Result<Position, Unrecorded> {
+        self.append(body.into(), &[])
+    }
+
+    /// Records bytes that are about to be forwarded, as they may be shown.
+    ///
+    /// # Errors
+    /// When the journal does not take them: then they must not be forwarded.
+    pub fn record_bytes(&self, side: Side, recorded: &[u8]) -> Result<Position, Unrecorded> {
+        let counter = self.counter(side);
+        let run = &self.run;
+        let position = run.recorder().record_chunk(run.id, self.id, side, counter.get(), recorded)?;
+        counter.set(counter.get() + recorded.len() as u64);
+        if side == Side::Server && self.first_byte.get().is_none() {
+            self.first_byte.set(Some(self.accepted.elapsed()));
+        }
+        Ok(position)
+    }
+
+    /// Whether [`Session::durable`] has to be awaited before bytes at a position are forwarded.
+    #[must_use]
+    pub fn waits_for_disk(&self) -> bool {
+        self.ground.waits_for_disk
+    }
+
+    /// Resolves when everything up to `position` is as durable as configured.
+    ///
+    /// # Errors
+    /// When the disk failed.
+    pub async fn durable(&self, position: Position) -> Result<(), JournalError> {
+        self.run.recorder().journal().durable(position).await
+    }
+
+    /// Ends the session; the only way that is not `aborted`.
+    pub fn close(mut self, outcome: Outcome, error: Option<String>) {
+        self.record_end(outcome, error);
+    }
+
+    fn record_end(&mut self, outcome: Outcome, error: Option<String>) {
+        if std::mem::replace(&mut self.closed, true) {
+            return;
+        }
+        let [up, down] = &self.bytes;
+        let closed = SessionClosed {
+            outcome,
+            bytes_up: up.get(),
+            bytes_down: down.get(),
+            duration_us: micros(self.accepted.elapsed()),
+            first_byte_us: self.first_byte.get().map(micros),
+            error,
+        };
+        if matches!(outcome, Outcome::Refused | Outcome::Unrecorded) {
+            Counts::add(&self.run.counts.refused);
+        }
+        if let Err(error) = self.append(closed.into(), &[]) {
+            tracing::error!(session = %self.id, %error, "the end of a session was lost");
+        }
+        self.run.counts.open.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    fn counter(&self, side: Side) -> &Cell<u64> {
+        let [up, down] = &self.bytes;
+        match side {
+            Side::Client => up,
+            Side::Server => down,
+        }
+    }
+
+    fn append(&self, body: Body, payload: &[u8]) -> Result<Position, Unrecorded> {
+        self.run.recorder().record_in_session(self.run.id, self.id, body, payload)
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.record_end(Outcome::Aborted, None);
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// The action `connect` with the facts of DESIGN section 8 that are known before the dial.
+fn connect_action(classified: &Classified) -> Action {
+    let Target { address, name } = &classified.target;
+    let mut facts = Facts::new();
+    facts.insert("address".into(), Fact::Text(address.ip().to_canonical().to_string()));
+    facts.insert("port".into(), Fact::Int(i64::from(address.port())));
+    facts.insert("protocol".into(), Fact::Text(classified.protocol.clone()));
+    if let Some(name) = name {
+        facts.insert("host".into(), Fact::Text(name.host.clone()));
+        facts.insert("proof".into(), Fact::Text(format!("{:?}", name.proof).to_lowercase()));
+    }
+    Action { verb: Verb::Connect, subject: classified.target.label(), facts }
+}

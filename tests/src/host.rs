@@ -1,0 +1,201 @@
+//! One network namespace with loopback up, one data directory, and crewtap commands inside.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::missing_panics_doc)]
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use nix::sched::{CloneFlags, setns};
+use serde_json::Value;
+
+static NUMBER: AtomicU32 = AtomicU32::new(0);
+
+/// A host of a test's own.
+pub struct Host {
+    netns: String,
+    dir: tempfile::TempDir,
+}
+
+/// The crewtap binary under test: beside the test binary's directory, or where `CREWTAP_BIN` says.
+#[must_use]
+pub fn crewtap() -> PathBuf {
+    std::env::var_os("CREWTAP_BIN").map_or_else(
+        || {
+            let exe = std::env::current_exe().unwrap();
+            exe.parent().unwrap().parent().unwrap().join("crewtap")
+        },
+        PathBuf::from,
+    )
+}
+
+fn ip(args: &[&str]) {
+    let output = Command::new("ip").args(args).output().expect("iproute2 is installed by `cargo xtask setup`");
+    assert!(output.status.success(), "ip {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+impl Host {
+    /// A namespace named after the process and a number, with nothing but loopback in it.
+    #[must_use]
+    pub fn new() -> Self {
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let netns = format!("ct-{}-{number}", std::process::id());
+        ip(&["netns", "add", &netns]);
+        let dir = tempfile::Builder::new().prefix("crewtap-test-").tempdir().unwrap();
+        let host = Self { netns, dir };
+        host.ip(&["link", "set", "lo", "up"]);
+        host
+    }
+
+    /// Runs `ip` inside the namespace.
+    pub fn ip(&self, args: &[&str]) {
+        ip(&[&["-n", &self.netns], args].concat());
+    }
+
+    /// Gives loopback a further address, IPv4 or IPv6, for a server.
+    pub fn address(&self, address: &str) {
+        let prefix = if address.contains(':') { "128" } else { "32" };
+        let mut args = vec!["addr", "add"];
+        let address = format!("{address}/{prefix}");
+        args.extend([address.as_str(), "dev", "lo"]);
+        if address.contains(':') {
+            args.push("nodad");
+        }
+        self.ip(&args);
+    }
+
+    /// A dummy device with a default route through it, so that addresses elsewhere have a route that leads nowhere.
+    pub fn route_to_nowhere(&self) {
+        self.ip(&["link", "add", "nowhere", "type", "dummy"]);
+        self.ip(&["addr", "add", "10.99.0.1/24", "dev", "nowhere"]);
+        self.ip(&["link", "set", "nowhere", "up"]);
+        self.ip(&["route", "add", "default", "dev", "nowhere"]);
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn data_dir(&self) -> PathBuf {
+        self.dir.path().join("store")
+    }
+
+    /// A place for files of the test.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// A command that runs inside the namespace.
+    #[must_use]
+    pub fn command(&self, program: impl AsRef<Path>) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.netns]).arg(program.as_ref());
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// A crewtap command on this host's store.
+    #[must_use]
+    pub fn crewtap(&self, args: &[&str]) -> Command {
+        let mut command = self.command(crewtap());
+        command.arg("--data-dir").arg(self.data_dir()).args(args);
+        command
+    }
+
+    /// `crewtap run -- COMMAND`, to its end.
+    #[must_use]
+    pub fn run(&self, command: &[&str]) -> Output {
+        self.crewtap(&["run", "--"]).args(command).output().unwrap()
+    }
+
+    /// `crewtap run -- COMMAND` in the background.
+    #[must_use]
+    pub fn spawn_run(&self, command: &[&str]) -> Child {
+        self.crewtap(&["run", "--"])
+            .args(command)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    }
+
+    /// `crewtap run -- python3 -c SCRIPT ARGS…`, which must succeed; its standard output.
+    #[must_use]
+    pub fn python(&self, script: &str, args: &[&str]) -> String {
+        let output = self.run(&[&["python3", "-c", script], args].concat());
+        succeeded(&output)
+    }
+
+    /// The JSON Lines that an analyst's verb prints; an empty answer is an empty list.
+    #[must_use]
+    pub fn json(&self, args: &[&str]) -> Vec<Value> {
+        let output = self.crewtap(args).arg("--json").output().unwrap();
+        let code = output.status.code();
+        assert!(
+            matches!(code, Some(0 | 1)),
+            "crewtap {args:?} ended with {code:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8(output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// The run that was started last.
+    #[must_use]
+    pub fn last_run(&self) -> Value {
+        self.json(&["runs"]).into_iter().max_by_key(|run| run["id"].as_str().unwrap().to_owned()).expect("a run")
+    }
+
+    /// Every event of a run, in order.
+    #[must_use]
+    pub fn timeline(&self, run: &Value) -> Vec<Value> {
+        self.json(&["timeline", run["id"].as_str().unwrap()])
+    }
+
+    /// `crewtap verify` must find nothing wrong.
+    pub fn verify(&self) {
+        let output = self.crewtap(&["verify"]).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+    }
+
+    /// Runs a closure on a thread of its own inside the namespace.
+    pub fn inside<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> std::thread::JoinHandle<T> {
+        let netns = File::open(format!("/run/netns/{}", self.netns)).unwrap();
+        std::thread::spawn(move || {
+            setns(&netns, CloneFlags::CLONE_NEWNET).unwrap();
+            work()
+        })
+    }
+}
+
+impl Default for Host {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        // A test that failed may have left an agent; it ends by itself with its last process.
+        let _ = Command::new("ip").args(["netns", "del", &self.netns]).output();
+    }
+}
+
+/// Standard output of a command that must have succeeded.
+#[must_use]
+pub fn succeeded(output: &Output) -> String {
+    assert!(output.status.success(), "{:?}\n{}", output.status, text(output));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Both outputs of a command, for a failure's text.
+#[must_use]
+pub fn text(output: &Output) -> String {
+    format!(
+        "stdout:\n{}\nstderr:\n{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
+}
