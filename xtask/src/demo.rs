@@ -1,13 +1,15 @@
 //! `cargo xtask demo`: a real CrewAI crew in an isolated network, run as a user would run it, and what crewtap recorded of
 //! it. Nothing in the crew or in its environment is set for crewtap's sake, and nothing on the host outlives it.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
-use crewtap_tests::world::{Interrupts, World, cache_dir, within_interruptible};
+use crewtap_tests::world::{Interrupts, Server, World, cache_dir, within_interruptible};
 
 use crate::shell::is_root;
 use crate::{setup, test};
@@ -134,7 +136,32 @@ fn captured(world: &World, program: &Path) -> Result<ExitCode> {
         ensure!(status.success(), "crewtap {} failed ({status})", words.join(" "));
     }
     report_connections(world)?;
+    compare(world, &world.run_for_output(&mut crewtap(&["show", &run, "--json"]))?)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The sessions on record are the connections in the servers' own logs: no more, no fewer, at each address.
+fn compare(world: &World, shown: &str) -> Result<()> {
+    let mut difference: BTreeMap<SocketAddr, i64> = BTreeMap::new();
+    let mut sessions = 0;
+    for line in shown.lines() {
+        let row: serde_json::Value =
+            serde_json::from_str(line).context("`crewtap show --json` prints no JSON Lines")?;
+        let text = |key| row.get(key).and_then(serde_json::Value::as_str).unwrap_or_default();
+        let reached = !text("outcome").starts_with("upstream_") && text("outcome") != "refused";
+        if text("table") == "sessions" && reached {
+            let address = text("address").parse().with_context(|| format!("a session without its address: {line}"))?;
+            *difference.entry(address).or_default() += 1;
+            sessions += 1;
+        }
+    }
+    for connection in world.accepted()?.into_iter().filter(|connection| connection.server != Server::Dns) {
+        *difference.entry(connection.local).or_default() -= 1;
+    }
+    difference.retain(|_, count| *count != 0);
+    ensure!(difference.is_empty(), "recorded sessions less accepted connections, by address: {difference:?}");
+    eprintln!("demo: crewtap has recorded {sessions} sessions: the same ones");
+    Ok(())
 }
 
 /// The crew has done its work when the report that its last task files is in the database.
@@ -146,7 +173,7 @@ fn check_work(world: &World) -> Result<()> {
 
 fn report_connections(world: &World) -> Result<()> {
     let accepted = world.accepted()?;
-    let mut counts = std::collections::BTreeMap::new();
+    let mut counts = BTreeMap::new();
     for connection in &accepted {
         *counts.entry(connection.server).or_insert(0_u32) += 1;
     }
@@ -160,7 +187,7 @@ fn first_run(listed: &str) -> Result<String> {
     let line = listed.lines().next().context("crewtap lists no run")?;
     let run: serde_json::Value =
         serde_json::from_str(line).context("`crewtap runs --json` does not print JSON Lines")?;
-    match ["run", "id"].iter().find_map(|key| run.get(key).and_then(serde_json::Value::as_str)) {
+    match run.get("id").and_then(serde_json::Value::as_str) {
         Some(id) => Ok(id.to_owned()),
         None => bail!("`crewtap runs --json` names no run: {line}"),
     }
