@@ -21,13 +21,13 @@ use crewtap_core::id::RunId;
 use crewtap_core::limits;
 use crewtap_core::run::{Mode, RunOutcome};
 use nix::sys::utsname::uname;
-use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 
 use crate::capture::cgroup;
 use crate::capture::kernel::{Events, Kernel, KernelOptions};
 use crate::capture::process::ProcessCache;
+use crate::capture::sys;
 use crate::cli::agent::{Busy, Launch, Life};
 use crate::config::{self, Config};
 use crate::control::launch::{self, Ready};
@@ -38,7 +38,7 @@ use crate::journal::{self, Journal, JournalError, Reader, Sink};
 use crate::proto::dns::relay::Relay;
 use crate::proxy::Proxy;
 use crate::recorder::Recorder;
-use crate::runs::{Counts, Runs};
+use crate::runs::Runs;
 use crate::session::Ground;
 use live::{Alive, Exits, Finished};
 use namespaces::Namespaces;
@@ -275,7 +275,7 @@ impl Daemon {
 
     /// Reads the kernel's events until the ring buffer fails.
     async fn watch(&self, events: Events) -> io::Result<()> {
-        let mut events = AsyncFd::with_interest(events, tokio::io::Interest::READABLE)?;
+        let mut events = sys::watched(events, tokio::io::Interest::READABLE)?;
         let watch = watch::Watch {
             runs: &self.runs,
             processes: &self.processes,

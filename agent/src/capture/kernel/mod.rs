@@ -352,7 +352,7 @@ impl Kernel {
     ///
     /// # Errors
     /// When a run's cgroup is left; everything stays attached then.
-    pub fn unload(self) -> Result<(), KernelError> {
+    pub fn unload(&self) -> Result<(), KernelError> {
         self.parent.remove()?;
         self.generation.remove_pins()
     }
