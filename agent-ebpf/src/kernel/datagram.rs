@@ -4,7 +4,7 @@ use super::connect::{
     DNS_PORT, admit, destination_port, destination4, destination6, origin_of, relay_words, rewrite, socket_of, state_of,
 };
 use super::report::{Bypass, bypass, count};
-use super::{PASS, REFUSE, Task, UDP, current_run, field, is_mapped, maps, settings_of};
+use super::{PASS, REFUSE, Task, UDP, current_run, addr, is_mapped, maps, settings_of};
 use aya_ebpf::bindings::bpf_sock_addr;
 use crewtap_ebpf::{
     BYPASS_QUIC, BYPASS_UDP, FAMILY_MAPPED, FAMILY_V4, FAMILY_V6, IPV6_PORTS, MODE_ENFORCE, Origin, RelayKey,
@@ -57,8 +57,8 @@ fn sendmsg(ctx: *mut bpf_sock_addr, destination: &Words, family: u8) -> i32 {
     } else {
         return PASS;
     };
-    let socket = field!(ctx, type_) | field!(ctx, protocol) << 16;
-    let seen = Bypass { kind, address: *destination, port, family: field!(ctx, family), socket, refused: true };
+    let socket = addr!(ctx, type_) | addr!(ctx, protocol) << 16;
+    let seen = Bypass { kind, address: *destination, port, family: addr!(ctx, family), socket, refused: true };
     bypass(run, &task, &seen);
     REFUSE
 }
