@@ -6,11 +6,7 @@ use crate::capture::kernel::{Family, Mode, Origin};
 /// Runs a client that connects once and sends "hello", and returns what it printed with the origin.
 fn one_connect(lab: &Lab, source: &str) -> (String, Origin) {
     let child = lab.python(source);
-    let Some(mut stream) = lab.try_accept(std::time::Duration::from_secs(8)) else {
-        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id() as i32), nix::sys::signal::Signal::SIGKILL);
-        panic!("{:?} {:?}", lab.counters(), child.wait_with_output());
-    };
-    let origin = lab.origin(&stream).expect("no origin");
+    let (mut stream, origin) = lab.accept_or_explain(child.id());
     assert_eq!(read_all(&mut stream), "hello");
     drop(stream);
     (stdout(&child.wait_with_output().unwrap()), origin)

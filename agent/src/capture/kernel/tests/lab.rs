@@ -48,6 +48,7 @@ impl Lab {
         tool(&format!("ip netns add {name}o"));
         tool(&format!("ip -n {name} link set lo up"));
         tool(&format!("ip -n {name} link add out0 type veth peer name in0 netns {name}o"));
+        tool(&format!("ip -n {name}o link set in0 address 02:00:00:00:00:01"));
         tool(&format!("ip -n {name}o link set in0 up"));
         tool(&format!("ip -n {name} link set out0 up"));
         tool(&format!("ip -n {name} addr add 198.18.0.2/24 dev out0"));
@@ -137,6 +138,16 @@ impl Lab {
         (stream, origin)
     }
 
+    /// As [`Self::accept_origin`], but when nobody connects, the client `pid` is asked to say where it hangs.
+    pub fn accept_or_explain(&self, pid: u32) -> (TcpStream, Origin) {
+        let Some(stream) = self.try_accept(LONG) else {
+            let stack = Command::new("sh").args(["-c", &format!("cat /proc/{pid}/stack /proc/{pid}/wchan")]).output();
+            panic!("nobody connected: {:?} {stack:?}", self.counters());
+        };
+        let origin = self.origin(&stream).expect("no origin");
+        (stream, origin)
+    }
+
     /// The run's counters.
     pub fn counters(&self) -> Counters {
         self.kernel.counters(self.run.id()).unwrap().unwrap()
@@ -150,13 +161,20 @@ impl Lab {
         &self.seen
     }
 
-    /// Packets that reached the namespace on the other side of the veth pair, but for neighbour discovery.
+    /// Packets that reached the namespace on the other side of the veth pair: all of IPv4, and unicast IPv6 (a device
+    /// that comes up announces itself by multicast).
     pub fn packets_out(&self) -> u64 {
         let namespace = format!("--net=/run/netns/{}o", self.name);
-        let output = Command::new("nsenter").args([&namespace, "cat", "/proc/net/snmp"]).output().unwrap();
+        let tables = ["/proc/net/snmp", "/proc/net/snmp6"];
+        let output = Command::new("nsenter").args([&namespace, "cat"]).args(tables).output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
-        let values = text.lines().filter(|line| line.starts_with("Ip: ")).nth(1).unwrap();
-        values.split(' ').nth(3).unwrap().parse().unwrap()
+        let ipv4 = text.lines().filter(|line| line.starts_with("Ip: ")).nth(1).unwrap();
+        let ipv4: u64 = ipv4.split(' ').nth(3).unwrap().parse().unwrap();
+        let of = |name: &str| -> u64 {
+            let line = text.lines().find(|line| line.split_whitespace().next() == Some(name)).unwrap();
+            line.split_whitespace().nth(1).unwrap().parse().unwrap()
+        };
+        ipv4 + of("Ip6InReceives") - of("Ip6InMcastPkts")
     }
 }
 
