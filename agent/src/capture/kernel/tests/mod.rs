@@ -3,5 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 mod connect;
+mod datagram;
 mod forms;
 mod lab;
+mod refuse;
