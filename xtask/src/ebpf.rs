@@ -5,7 +5,11 @@
 //! changed. A host build of crewtap needs none of it: it includes the committed object.
 
 use anyhow::{Context, Result, bail, ensure};
-use object::{Object, ObjectSection, ObjectSymbol, build::elf::Builder};
+use object::{
+    Object, ObjectSection, ObjectSymbol,
+    build::elf::{Builder, SectionData},
+    elf::SHT_STRTAB,
+};
 use sha2::{Digest, Sha256};
 use std::{
     collections::BTreeMap,
@@ -243,6 +247,12 @@ fn without_debug(bytes: &[u8]) -> Result<Vec<u8>> {
         let name = section.name.to_string();
         section.delete = name.starts_with(".debug") || name.starts_with(".rel.debug");
     }
+    // LLVM keeps the names of sections and symbols in one table; the writer wants two.
+    let names = builder.sections.add();
+    names.name = ".shstrtab".into();
+    names.sh_type = SHT_STRTAB;
+    names.sh_addralign = 1;
+    names.data = SectionData::SectionString;
     builder.delete_orphans();
     builder.delete_unused_versions();
     let mut stripped = Vec::new();
