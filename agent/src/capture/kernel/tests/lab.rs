@@ -131,6 +131,13 @@ impl Lab {
         self.kernel.take_origin(&stream_key(stream).unwrap()).unwrap()
     }
 
+    /// Whether the kernel still has an origin for it (its SYN is gone, so every key of its addresses is asked).
+    pub fn origin_again(&self, stream: &TcpStream) -> Option<u32> {
+        let port = stream.peer_addr().unwrap().port();
+        let keys = self.kernel.origins.keys(1000).unwrap();
+        keys.iter().find(|key| key.client_port == port).map(|key| key.sequence)
+    }
+
     /// Accepts a connection and takes its origin, which must be there.
     pub fn accept_origin(&self) -> (TcpStream, Origin) {
         let stream = self.accept();

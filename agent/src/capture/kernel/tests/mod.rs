@@ -5,5 +5,7 @@
 mod connect;
 mod datagram;
 mod forms;
+mod identity;
 mod lab;
+mod life;
 mod refuse;
