@@ -123,7 +123,7 @@ struct Rule {
     protocol: Protocol,
     ports: &'static [u16],
     /// Where the format is written down; read by the test that wants one for each.
-    #[cfg_attr(not(test), allow(dead_code, reason = "documentation that a test insists on"))]
+    #[cfg_attr(not(test), expect(dead_code, reason = "documentation that a test insists on"))]
     source: &'static str,
     fits: fn(&[u8]) -> Fit,
 }
