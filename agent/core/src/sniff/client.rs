@@ -11,6 +11,8 @@ pub(super) const RULES: &[Rule] = &[
     Rule { protocol: Protocol::Ssh, ports: &[], source: "RFC 4253 section 4.2", fits: |b| prefix(b, b"SSH-") },
     Rule { protocol: Protocol::H2c, ports: &[], source: "RFC 9113 section 3.4", fits: |b| prefix(b, b"PRI * HTTP/2.0\r\n") },
     Rule { protocol: Protocol::Http, ports: &[], source: "RFC 9112 section 3, methods of the IANA registry", fits: http },
+    // Before PostgreSQL, whose version 3 looks like Kafka's Metadata request of that number.
+    Rule { protocol: Protocol::Kafka, ports: &[9092, 9093, 9094, 19092, 29092], source: "Kafka protocol guide, request header", fits: |b| kafka(b, 0..=92) },
     Rule { protocol: Protocol::Postgres, ports: &[], source: "PostgreSQL 17 manual, section 53.7 (StartupMessage, SSLRequest, GSSENCRequest, CancelRequest)", fits: postgres },
     Rule { protocol: Protocol::Amqp, ports: &[], source: "AMQP 0-9-1 section 4.2.2; AMQP 1.0 part 2.2", fits: amqp },
     Rule { protocol: Protocol::Bolt, ports: &[], source: "Bolt protocol, handshake: 0x6060B017", fits: |b| prefix(b, &[0x60, 0x60, 0xb0, 0x17]) },
@@ -29,7 +31,6 @@ pub(super) const RULES: &[Rule] = &[
     Rule { protocol: Protocol::Dns, ports: &[53], source: "RFC 7766 section 8, RFC 1035 section 4.1.1", fits: |b| dns(b, false) },
     Rule { protocol: Protocol::Dns, ports: &[], source: "RFC 7766 section 8, RFC 1035 section 4.1.1 (recursion desired, no answers)", fits: |b| dns(b, true) },
     Rule { protocol: Protocol::Kafka, ports: &[], source: "Kafka protocol guide, request header with ApiVersions (key 18)", fits: |b| kafka(b, 18..=18) },
-    Rule { protocol: Protocol::Kafka, ports: &[9092, 9093, 9094, 19092, 29092], source: "Kafka protocol guide, request header", fits: |b| kafka(b, 0..=92) },
     Rule { protocol: Protocol::Socks, ports: &[], source: "RFC 1928 section 3; SOCKS 4 memo (Koblas)", fits: socks },
     Rule { protocol: Protocol::Smtp, ports: &[], source: "RFC 5321 section 4.1.1.1", fits: |b| any([prefix_any_case(b, b"EHLO "), prefix_any_case(b, b"HELO ")]) },
     Rule { protocol: Protocol::Ftp, ports: &[21, 2121], source: "RFC 959 section 5.3.1", fits: |b| any([prefix_any_case(b, b"USER "), prefix_any_case(b, b"AUTH "), prefix_any_case(b, b"FEAT\r")]) },
@@ -63,8 +64,8 @@ fn postgres(bytes: &[u8]) -> Fit {
             80_877_103 | 80_877_104 => len == 8,
             // CancelRequest: 16 bytes until 3.0, a longer key since 3.2.
             80_877_102 => (16..=268).contains(&len),
-            // StartupMessage 3.x; the server refuses more than 10,000 bytes.
-            _ => code >> 16 == 3 && code & 0xffff <= 9999 && (9..=10_000).contains(&len),
+            // StartupMessage 3.0, 3.2, and the 3.9999 of clients that probe; the server refuses more than 10,000 bytes.
+            _ => matches!(code, 0x0003_0000 | 0x0003_0002 | 0x0003_270f) && (9..=10_000).contains(&len),
         }
     })
 }
@@ -79,11 +80,10 @@ fn amqp(bytes: &[u8]) -> Fit {
 fn mongodb(bytes: &[u8]) -> Fit {
     const HELLO_BYTES_MAX: u32 = 48_000_000;
     let begins = [None, None, None, None, None, None, None, None, Some(0), Some(0), Some(0), Some(0), None, None, Some(0), Some(0)];
-    header::<16>(bytes, &begins, |head| {
-        let word = |at: usize| head.get(at..at + 4).and_then(|w| <[u8; 4]>::try_from(w).ok()).map(u32::from_le_bytes);
-        word(0).is_some_and(|len| (26..=HELLO_BYTES_MAX).contains(&len))
-            && matches!(word(12), Some(2004 | 2010 | 2011 | 2012 | 2013))
-    })
+    let word = |at: usize| bytes.get(at..at + 4).and_then(|word| word.try_into().ok()).map(u32::from_le_bytes);
+    header::<16>(bytes, &begins, |_| matches!(word(12), Some(2004 | 2010 | 2011 | 2012 | 2013)))
+        // Decided early, so that short messages of others do not wait for 16 bytes.
+        .unless(word(0).is_some_and(|len| !(26..=HELLO_BYTES_MAX).contains(&len)))
 }
 
 /// CONNECT with a remaining length of one to four bytes, then the protocol's name.

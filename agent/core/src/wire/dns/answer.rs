@@ -2,8 +2,6 @@
 //!
 //! Owns the forms of the types that an analyst meets; every other type is shown in hexadecimal (RFC 3597).
 
-use std::fmt::Write as _;
-
 use super::name::read_name;
 use super::{Answer, CLASS_IN, DnsError, HEADER_BYTES, Message, Record, address, header, question, type_text};
 use crate::limits;
@@ -74,8 +72,9 @@ fn strings(data: &[u8]) -> Option<String> {
             text.push(' ');
         }
         let string = fields.vec8()?;
-        // Writing into a string does not fail.
-        drop(write!(text, "\"{}\"", string.escape_ascii()));
+        text.push('"');
+        text.extend(string.escape_ascii().map(char::from));
+        text.push('"');
     }
     Some(text)
 }
@@ -105,8 +104,7 @@ fn unknown(data: &[u8]) -> String {
     const SHOWN_BYTES: usize = 32;
     let mut text = format!("\\# {} ", data.len());
     for byte in data.iter().take(SHOWN_BYTES) {
-        // Writing into a string does not fail.
-        drop(write!(text, "{byte:02x}"));
+        text.extend([byte >> 4, byte & 15].into_iter().filter_map(|nibble| char::from_digit(u32::from(nibble), 16)));
     }
     if data.len() > SHOWN_BYTES {
         text.push('~');

@@ -3,8 +3,6 @@
 //! Owns decompression and the text form. A pointer must lead to before the name that it stands in, so that every jump
 //! goes back and the reading ends.
 
-use std::fmt::Write as _;
-
 use super::DnsError;
 use crate::wire::cursor::Cursor;
 
@@ -31,8 +29,7 @@ impl Name {
                 match byte {
                     b'.' | b'\\' | b'"' | b';' => text.extend(['\\', char::from(*byte)]),
                     b'!'..=b'~' => text.push(char::from(byte.to_ascii_lowercase())),
-                    // Writing into a string does not fail.
-                    _ => drop(write!(text, "\\{byte:03}")),
+                    _ => text.push_str(&format!("\\{byte:03}")),
                 }
             }
         }

@@ -99,7 +99,7 @@ fn what_breaks_the_format_is_told_apart() {
 #[test]
 fn a_hello_that_is_too_large_is_tls_without_a_name() {
     let announced = [&[22, 3, 1, 0x40, 0, 1, 0, 0x80, 0][..], &[0; 100]].concat();
-    let slow = [22, 3, 1, 0, 1, 1].iter().copied().chain([22, 3, 1, 0, 1, 0].repeat(4000)).collect::<Vec<_>>();
+    let slow = records(&[&[1, 0, 0x20, 0][..], &[0; 8000]].concat(), 1);
     for bytes in [announced, slow[..limits::PEEK_BYTES_MAX].to_vec()] {
         let Hello::Is(hello) = client_hello(&bytes) else { panic!() };
         assert!(hello.too_large && hello.sni.is_none());
