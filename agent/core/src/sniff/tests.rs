@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::{Fit, Protocol, Sniff, by_port, client, fuzz_sniff, server, server_speaks_first, sniff};
+use super::{Fit, Protocol, Sniff, by_port, client, fuzz_sniff, server, server_speaks_first, settle, sniff};
 
 const CLIENTS: &[(&[u8], u16, Protocol)] = &[
     (b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03", 443, Protocol::Tls),
@@ -103,6 +103,16 @@ fn unknown_bytes_are_opaque_and_none_are_not_yet_known() {
 }
 
 #[test]
+fn a_short_message_is_settled_when_no_more_comes() {
+    // A SOCKS client on an unusual port waits for its answer, and MongoDB could still begin like this.
+    assert_eq!(sniff(b"\x05\x01\0", b"", 4444), Sniff::NeedMore);
+    assert_eq!(settle(b"\x05\x01\0", b"", 4444), Some(Protocol::Socks));
+    assert_eq!(settle(b"GE", b"", 80), None);
+    assert_eq!(settle(b"", b"", 80), None);
+    assert_eq!(settle(b"", b"+OK\r\n", 99), Some(Protocol::Pop3));
+}
+
+#[test]
 fn ports_of_servers_that_greet() {
     for port in [21, 22, 25, 110, 143, 587, 3306] {
         assert!(server_speaks_first(port) && by_port(port).is_some(), "{port}");
@@ -118,7 +128,10 @@ fn an_answer_holds_at_every_cut() {
         for cut in 1..bytes.len() {
             for early in [sniff(&bytes[..cut], b"", *port), sniff(b"", &bytes[..cut], *port)] {
                 let late = [sniff(bytes, b"", *port), sniff(b"", bytes, *port)];
-                assert!(early == Sniff::NeedMore || late.contains(&early), "{protocol:?} cut at {cut}: {early:?}");
+                assert!(
+                    early == Sniff::NeedMore || late.contains(&early),
+                    "{protocol:?} cut at {cut}: {early:?}"
+                );
             }
         }
     }

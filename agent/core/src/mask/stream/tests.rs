@@ -30,7 +30,11 @@ fn shown(protocol: Option<Protocol>, side: Side, bytes: &[u8]) -> (String, Vec<S
 
 fn check(protocol: Option<Protocol>, cases: &[(&str, &str, &[&str])]) {
     for (sent, expected, values) in cases {
-        assert_eq!(shown(protocol, Side::Client, sent.as_bytes()), ((*expected).into(), values.iter().map(|v| (*v).into()).collect()), "{sent:?}");
+        assert_eq!(
+            shown(protocol, Side::Client, sent.as_bytes()),
+            ((*expected).into(), values.iter().map(|v| (*v).into()).collect()),
+            "{sent:?}"
+        );
     }
 }
 
@@ -39,22 +43,53 @@ fn headers_lose_their_credentials() {
     check(
         Some(Protocol::Http),
         &[
-            ("GET / HTTP/1.1\r\nAuthorization: Bearer sk-abc\r\nX: y\r\n\r\n", "GET / HTTP/1.1\r\nAuthorization: Bearer ******\r\nX: y\r\n\r\n", &["authorization:bearer 6"]),
-            ("proxy-AUTHORIZATION:basic  dTpw\n", "proxy-AUTHORIZATION:basic  ****\n", &["proxy-authorization:basic 4"]),
-            ("Authorization: zsecret\r\nHost: h\r\n", "Authorization: *******\r\nHost: h\r\n", &["authorization 7"]),
+            (
+                "GET / HTTP/1.1\r\nAuthorization: Bearer sk-abc\r\nX: y\r\n\r\n",
+                "GET / HTTP/1.1\r\nAuthorization: Bearer ******\r\nX: y\r\n\r\n",
+                &["authorization:bearer 6"],
+            ),
+            (
+                "proxy-AUTHORIZATION:basic  dTpw\n",
+                "proxy-AUTHORIZATION:basic  ****\n",
+                &["proxy-authorization:basic 4"],
+            ),
+            (
+                "Authorization: zsecret\r\nHost: h\r\n",
+                "Authorization: *******\r\nHost: h\r\n",
+                &["authorization 7"],
+            ),
             // It shares `bea` with a scheme: that much had passed before it could be known.
             ("Authorization: beak x\r\n", "Authorization: bea***\r\n", &["authorization 6"]),
             ("Authorization: Negotiate\r\nA: b\r\n", "Authorization: Negotiate\r\nA: b\r\n", &[]),
             ("Authorization : Bearer x\r\n", "Authorization : Bearer *\r\n", &["authorization:bearer 1"]),
-            ("Cookie: a=b; c=d\r\n e=f\r\n\tg\r\nHost: h\r\n", "Cookie: ********\r\n ***\r\n\t*\r\nHost: h\r\n", &["cookie 12"]),
-            ("Authorization:\r\n Bearer x\r\nHost: h\r\n", "Authorization:\r\n ********\r\nHost: h\r\n", &["authorization 8"]),
-            ("X-Api-Key: k\r\napi-key:k2\r\nX-Goog-Api-Key: k3\r\n", "X-Api-Key: *\r\napi-key:**\r\nX-Goog-Api-Key: **\r\n", &["x-api-key 1", "api-key 2", "x-goog-api-key 2"]),
-            ("Cookies: a\r\nX-Cookie: a\r\nCookie monster\r\n", "Cookies: a\r\nX-Cookie: a\r\nCookie monster\r\n", &[]),
+            (
+                "Cookie: a=b; c=d\r\n e=f\r\n\tg\r\nHost: h\r\n",
+                "Cookie: ********\r\n ***\r\n\t*\r\nHost: h\r\n",
+                &["cookie 12"],
+            ),
+            (
+                "Authorization:\r\n Bearer x\r\nHost: h\r\n",
+                "Authorization:\r\n ********\r\nHost: h\r\n",
+                &["authorization 8"],
+            ),
+            (
+                "X-Api-Key: k\r\napi-key:k2\r\nX-Goog-Api-Key: k3\r\n",
+                "X-Api-Key: *\r\napi-key:**\r\nX-Goog-Api-Key: **\r\n",
+                &["x-api-key 1", "api-key 2", "x-goog-api-key 2"],
+            ),
+            (
+                "Cookies: a\r\nX-Cookie: a\r\nCookie monster\r\n",
+                "Cookies: a\r\nX-Cookie: a\r\nCookie monster\r\n",
+                &[],
+            ),
         ],
     );
     let response = b"HTTP/1.1 302 Found\r\nSet-Cookie: s=1; Path=/\r\nLocation: https://h/cb#access_token=abc&state=1\r\n\r\n";
     let (text, values) = shown(Some(Protocol::Http), Side::Server, response);
-    assert_eq!(text, "HTTP/1.1 302 Found\r\nSet-Cookie: ***********\r\nLocation: https://h/cb#access_token=***&state=1\r\n\r\n");
+    assert_eq!(
+        text,
+        "HTTP/1.1 302 Found\r\nSet-Cookie: ***********\r\nLocation: https://h/cb#access_token=***&state=1\r\n\r\n"
+    );
     assert_eq!(values, ["set-cookie 11", "query:access_token 3"]);
 }
 
@@ -63,14 +98,26 @@ fn urls_lose_their_credentials() {
     check(
         None,
         &[
-            ("GET /a?key=abc&b=1&api%5Fkey=d HTTP/1.1\r\n", "GET /a?key=***&b=1&api%5Fkey=* HTTP/1.1\r\n", &["query:key 3", "query:api_key 1"]),
+            (
+                "GET /a?key=abc&b=1&api%5Fkey=d HTTP/1.1\r\n",
+                "GET /a?key=***&b=1&api%5Fkey=* HTTP/1.1\r\n",
+                &["query:key 3", "query:api_key 1"],
+            ),
             ("GET /a?monkey=abc&keys=1&key HTTP/1.1\r\n", "GET /a?monkey=abc&keys=1&key HTTP/1.1\r\n", &[]),
-            ("GET http://u:p%40w@h:80/x HTTP/1.1\r\n", "GET http://u:*****@h:**/x HTTP/1.1\r\n", &["url-password 5", "url-port 2"]),
+            (
+                "GET http://u:p%40w@h:80/x HTTP/1.1\r\n",
+                "GET http://u:*****@h:**/x HTTP/1.1\r\n",
+                &["url-password 5", "url-port 2"],
+            ),
             ("Referer: http://u@h/?token=t#x\r\n", "Referer: http://u@h/?token=*#x\r\n", &["query:token 1"]),
             ("Origin: http://[::1]:8080\r\n", "Origin: http://[::1]:****\r\n", &["url-port 4"]),
             ("Date: Mon, 01 Jan 2024 10:00:00 GMT\r\n", "Date: Mon, 01 Jan 2024 10:00:00 GMT\r\n", &[]),
             // A body without a line end, and the next request right behind it.
-            ("{\"a\":\"b?key=c\"}POST /v1?key=abc HTTP/1.1\r\nCookie: d\r\n", "{\"a\":\"b?key=c\"}POST /v1?key=*** HTTP/1.1\r\nCookie: *\r\n", &["query:key 3", "cookie 1"]),
+            (
+                "{\"a\":\"b?key=c\"}POST /v1?key=abc HTTP/1.1\r\nCookie: d\r\n",
+                "{\"a\":\"b?key=c\"}POST /v1?key=*** HTTP/1.1\r\nCookie: *\r\n",
+                &["query:key 3", "cookie 1"],
+            ),
         ],
     );
     let mut redactor = Redactor::new(None, Side::Client, &key());
@@ -104,9 +151,27 @@ fn kept_values_are_bounded_and_all_are_counted() {
 #[test]
 fn postgres_log_ins_lose_their_bodies() {
     let startup = b"\0\0\0\x17\0\x03\0\0user\0me\0pp\0p\0\0\0";
-    let sent = [&b"\0\0\0\x08\x04\xd2\x16\x2f"[..], startup, b"p\0\0\0\x0bsecret\0", b"Q\0\0\0\x0dSELECT 1\0", b"p\0\0\0\x04", b"p\0\0\0\x05x", b"X\0\0\0\x04"].concat();
+    let sent = [
+        &b"\0\0\0\x08\x04\xd2\x16\x2f"[..],
+        startup,
+        b"p\0\0\0\x0bsecret\0",
+        b"Q\0\0\0\x0dSELECT 1\0",
+        b"p\0\0\0\x04",
+        b"p\0\0\0\x05x",
+        b"X\0\0\0\x04",
+    ]
+    .concat();
     let (text, values) = shown(Some(Protocol::Postgres), Side::Client, &sent);
-    let expected = [&b"\0\0\0\x08\x04\xd2\x16\x2f"[..], startup, b"p\0\0\0\x0b*******", b"Q\0\0\0\x0dSELECT 1\0", b"p\0\0\0\x04", b"p\0\0\0\x05*", b"X\0\0\0\x04"].concat();
+    let expected = [
+        &b"\0\0\0\x08\x04\xd2\x16\x2f"[..],
+        startup,
+        b"p\0\0\0\x0b*******",
+        b"Q\0\0\0\x0dSELECT 1\0",
+        b"p\0\0\0\x04",
+        b"p\0\0\0\x05*",
+        b"X\0\0\0\x04",
+    ]
+    .concat();
     assert_eq!(text.as_bytes(), String::from_utf8_lossy(&expected).as_bytes());
     assert_eq!(values, ["postgres-password 7", "postgres-password 1"]);
     // TLS as agreed passes; what cannot be followed is hidden.
@@ -130,19 +195,43 @@ fn line_protocols_lose_their_log_ins() {
     check(
         Some(Protocol::Smtp),
         &[
-            ("EHLO h\r\nAUTH PLAIN AG1lAHB3\r\nMAIL FROM:<a>\r\n", "EHLO h\r\nAUTH PLAIN ********\r\nMAIL FROM:<a>\r\n", &["sasl 8"]),
+            (
+                "EHLO h\r\nAUTH PLAIN AG1lAHB3\r\nMAIL FROM:<a>\r\n",
+                "EHLO h\r\nAUTH PLAIN ********\r\nMAIL FROM:<a>\r\n",
+                &["sasl 8"],
+            ),
             ("AUTH PLAIN\r\nAG1lAHB3\r\nMAIL\r\n", "AUTH PLAIN\r\n********\r\nMAIL\r\n", &["sasl 8"]),
-            ("auth login\r\nbWU=\r\ncHc=\r\nMAIL\r\n", "auth login\r\n****\r\n****\r\nMAIL\r\n", &["sasl 4", "sasl 4"]),
-            ("AUTH LOGIN bWU=\r\ncHc=\r\nMAIL\r\n", "AUTH LOGIN ****\r\n****\r\nMAIL\r\n", &["sasl 4", "sasl 4"]),
+            (
+                "auth login\r\nbWU=\r\ncHc=\r\nMAIL\r\n",
+                "auth login\r\n****\r\n****\r\nMAIL\r\n",
+                &["sasl 4", "sasl 4"],
+            ),
+            (
+                "AUTH LOGIN bWU=\r\ncHc=\r\nMAIL\r\n",
+                "AUTH LOGIN ****\r\n****\r\nMAIL\r\n",
+                &["sasl 4", "sasl 4"],
+            ),
         ],
     );
     check(Some(Protocol::Pop3), &[("APOP me c4c9\r\nSTAT\r\n", "APOP me ****\r\nSTAT\r\n", &["apop 4"])]);
     check(
         Some(Protocol::Imap),
         &[
-            ("a1 LOGIN me \"p w\"\r\na2 SELECT x\r\n", "a1 LOGIN ********\r\na2 SELECT x\r\n", &["imap-login 8"]),
-            ("a1 login {2}\r\nme {3+}\r\np\rw\r\na2 NOOP\r\n", "a1 login ***\r\n*******\r\n***\r\na2 NOOP\r\n", &["imap-login 13"]),
-            ("a AUTHENTICATE PLAIN\r\nAG1l\r\nb NOOP\r\n", "a AUTHENTICATE PLAIN\r\n****\r\nb NOOP\r\n", &["sasl 4"]),
+            (
+                "a1 LOGIN me \"p w\"\r\na2 SELECT x\r\n",
+                "a1 LOGIN ********\r\na2 SELECT x\r\n",
+                &["imap-login 8"],
+            ),
+            (
+                "a1 login {2}\r\nme {3+}\r\np\rw\r\na2 NOOP\r\n",
+                "a1 login ***\r\n*******\r\n***\r\na2 NOOP\r\n",
+                &["imap-login 13"],
+            ),
+            (
+                "a AUTHENTICATE PLAIN\r\nAG1l\r\nb NOOP\r\n",
+                "a AUTHENTICATE PLAIN\r\n****\r\nb NOOP\r\n",
+                &["sasl 4"],
+            ),
         ],
     );
 }
@@ -152,12 +241,36 @@ fn redis_log_ins_lose_their_passwords() {
     check(
         Some(Protocol::Redis),
         &[
-            ("*2\r\n$4\r\nAUTH\r\n$3\r\npw1\r\n*1\r\n$4\r\nPING\r\n", "*2\r\n$4\r\nAUTH\r\n$3\r\n***\r\n*1\r\n$4\r\nPING\r\n", &["redis-password 3"]),
-            ("*3\r\n$4\r\nauth\r\n$2\r\nme\r\n$4\r\np\r\nw\r\n", "*3\r\n$4\r\nauth\r\n$2\r\nme\r\n$4\r\n****\r\n", &["redis-password 4"]),
-            ("*5\r\n$5\r\nHELLO\r\n$1\r\n3\r\n$4\r\nAUTH\r\n$2\r\nme\r\n$2\r\npw\r\n", "*5\r\n$5\r\nHELLO\r\n$1\r\n3\r\n$4\r\nAUTH\r\n$2\r\nme\r\n$2\r\n**\r\n", &["redis-password 2"]),
-            ("*3\r\n$3\r\nSET\r\n$4\r\nAUTH\r\n$2\r\npw\r\n", "*3\r\n$3\r\nSET\r\n$4\r\nAUTH\r\n$2\r\npw\r\n", &[]),
-            ("*4\r\n$3\r\nACL\r\n$7\r\nSETUSER\r\n$1\r\nu\r\n$3\r\n>pw\r\n", "*4\r\n$3\r\nACL\r\n$7\r\nSETUSER\r\n$1\r\nu\r\n$3\r\n>**\r\n", &["redis-password 2"]),
-            ("*4\r\n$6\r\nCONFIG\r\n$3\r\nSET\r\n$11\r\nrequirepass\r\n$2\r\npw\r\n", "*4\r\n$6\r\nCONFIG\r\n$3\r\nSET\r\n$11\r\nrequirepass\r\n$2\r\n**\r\n", &["redis-password 2"]),
+            (
+                "*2\r\n$4\r\nAUTH\r\n$3\r\npw1\r\n*1\r\n$4\r\nPING\r\n",
+                "*2\r\n$4\r\nAUTH\r\n$3\r\n***\r\n*1\r\n$4\r\nPING\r\n",
+                &["redis-password 3"],
+            ),
+            (
+                "*3\r\n$4\r\nauth\r\n$2\r\nme\r\n$4\r\np\r\nw\r\n",
+                "*3\r\n$4\r\nauth\r\n$2\r\nme\r\n$4\r\n****\r\n",
+                &["redis-password 4"],
+            ),
+            (
+                "*5\r\n$5\r\nHELLO\r\n$1\r\n3\r\n$4\r\nAUTH\r\n$2\r\nme\r\n$2\r\npw\r\n",
+                "*5\r\n$5\r\nHELLO\r\n$1\r\n3\r\n$4\r\nAUTH\r\n$2\r\nme\r\n$2\r\n**\r\n",
+                &["redis-password 2"],
+            ),
+            (
+                "*3\r\n$3\r\nSET\r\n$4\r\nAUTH\r\n$2\r\npw\r\n",
+                "*3\r\n$3\r\nSET\r\n$4\r\nAUTH\r\n$2\r\npw\r\n",
+                &[],
+            ),
+            (
+                "*4\r\n$3\r\nACL\r\n$7\r\nSETUSER\r\n$1\r\nu\r\n$3\r\n>pw\r\n",
+                "*4\r\n$3\r\nACL\r\n$7\r\nSETUSER\r\n$1\r\nu\r\n$3\r\n>**\r\n",
+                &["redis-password 2"],
+            ),
+            (
+                "*4\r\n$6\r\nCONFIG\r\n$3\r\nSET\r\n$11\r\nrequirepass\r\n$2\r\npw\r\n",
+                "*4\r\n$6\r\nCONFIG\r\n$3\r\nSET\r\n$11\r\nrequirepass\r\n$2\r\n**\r\n",
+                &["redis-password 2"],
+            ),
             ("AUTH me pw\r\nPING\r\n", "AUTH *****\r\nPING\r\n", &["redis-password 5"]),
             ("*2\r\n$3\r\nGET\r\n$100000\r\nshort", "*2\r\n$3\r\nGET\r\n$100000\r\nshort", &[]),
         ],
@@ -175,7 +288,10 @@ fn http2_header_blocks_are_hidden_and_data_is_shown() {
     assert_eq!(shown(Some(Protocol::H2c), Side::Server, frames).0, text(b"", hidden));
     let upgrade = b"GET / HTTP/1.1\r\nUpgrade: h2c\r\n\r\n";
     let upgraded = [&upgrade[..], &whole].concat();
-    assert_eq!(shown(Some(Protocol::Http), Side::Client, &upgraded).0, text(&[&upgrade[..], preface].concat(), hidden));
+    assert_eq!(
+        shown(Some(Protocol::Http), Side::Client, &upgraded).0,
+        text(&[&upgrade[..], preface].concat(), hidden)
+    );
 }
 
 #[test]
@@ -193,7 +309,8 @@ fn oracle(text: &str) -> String {
     let mut secret = false;
     for line in text.split_inclusive('\n') {
         let (body, end) = line.strip_suffix('\n').map_or((line, ""), |body| (body, "\n"));
-        let stars = |value: &str| value.chars().map(|c| if c == '\r' { '\r' } else { '*' }).collect::<String>();
+        let stars =
+            |value: &str| value.chars().map(|c| if c == '\r' { '\r' } else { '*' }).collect::<String>();
         let folded = body.starts_with([' ', '\t']);
         let name = body.split_once(':').map(|(name, _)| name.trim_end_matches([' ', '\t']).to_lowercase());
         let listed = name.is_some_and(|name| ["cookie", "x-api-key"].contains(&name.as_str()));
@@ -213,9 +330,23 @@ fn oracle(text: &str) -> String {
 
 /// What the protocols are made of.
 const WORDS: &[&[u8]] = &[
-    b"Authorization: ", b"Bearer ", b"\r\n", b"\n", b" ", b"http://u:p@h:1/", b"?key=v&", b"GET /", b"x", b"Cookie: a",
-    b"*2\r\n$4\r\nAUTH\r\n$2\r\npw\r\n", b"AUTH LOGIN\r\n", b"a LOGIN {3}\r\nxyz", b"p\0\0\0\x08abcd",
-    b"\0\0\0\x09\0\x03\0\0\0", b"\0\0\x04\x01\x04\0\0\0\x01abcd", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    b"Authorization: ",
+    b"Bearer ",
+    b"\r\n",
+    b"\n",
+    b" ",
+    b"http://u:p@h:1/",
+    b"?key=v&",
+    b"GET /",
+    b"x",
+    b"Cookie: a",
+    b"*2\r\n$4\r\nAUTH\r\n$2\r\npw\r\n",
+    b"AUTH LOGIN\r\n",
+    b"a LOGIN {3}\r\nxyz",
+    b"p\0\0\0\x08abcd",
+    b"\0\0\0\x09\0\x03\0\0\0",
+    b"\0\0\x04\x01\x04\0\0\0\x01abcd",
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
 ];
 
 proptest! {

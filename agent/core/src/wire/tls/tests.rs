@@ -64,7 +64,20 @@ fn a_hello_is_read_however_it_is_cut_into_records_and_packets() {
 
 #[test]
 fn only_host_names_are_claims() {
-    for name in [&b"127.0.0.1"[..], b"::1", b"[::1]", b"", b".", b"a..b", b"1.2", b"0x7f", b"host.0x1", b"b\xc3\xbccher.example", b"a b", b"a\0b"] {
+    for name in [
+        &b"127.0.0.1"[..],
+        b"::1",
+        b"[::1]",
+        b"",
+        b".",
+        b"a..b",
+        b"1.2",
+        b"0x7f",
+        b"host.0x1",
+        b"b\xc3\xbccher.example",
+        b"a b",
+        b"a\0b",
+    ] {
         assert_eq!(host_name(name), None, "{}", name.escape_ascii());
         let Hello::Is(hello) = hello(&sni(name)) else { panic!("{}", name.escape_ascii()) };
         assert_eq!((hello.sni, hello.sni_refused), (None, true));
@@ -84,7 +97,14 @@ fn without_extensions_there_is_no_name() {
 
 #[test]
 fn what_breaks_the_format_is_told_apart() {
-    for bytes in [&b"GET / HTTP/1.1\r\n"[..], b"\x16\x02", b"\x16\x03\x05", b"\x16\x03\x01\0\0", b"\x16\x03\x01\x41\0", b"\x80\x2e\x01"] {
+    for bytes in [
+        &b"GET / HTTP/1.1\r\n"[..],
+        b"\x16\x02",
+        b"\x16\x03\x05",
+        b"\x16\x03\x01\0\0",
+        b"\x16\x03\x01\x41\0",
+        b"\x80\x2e\x01",
+    ] {
         assert_eq!(client_hello(bytes), Hello::NotTls, "{}", bytes.escape_ascii());
     }
     assert_eq!(client_hello(b"\x16\x03\x01\0\x01\x02"), Hello::Malformed, "a ServerHello");
