@@ -46,11 +46,8 @@ struct Word<'a> {
 /// Replaces the credentials of a command line; `digest` gives the keyed digest of a clear value.
 #[must_use]
 pub fn redact(argv: &[String], digest: &dyn Fn(&[u8]) -> String) -> Redacted {
-    let words: Vec<Word<'_>> = argv
-        .iter()
-        .enumerate()
-        .map(|(argument, text)| Word { text, at: 0, argument, whole: true })
-        .collect();
+    let words: Vec<Word<'_>> =
+        argv.iter().enumerate().map(|(argument, text)| Word { text, at: 0, argument, whole: true }).collect();
     let mut spans = vec![Vec::new(); argv.len()];
     scan(&words, &mut spans);
     let mut redacted = Redacted::default();
@@ -129,7 +126,12 @@ fn option(word: &str, program: Option<&'static str>, login: bool, found: &mut Ve
     Expect::Nothing
 }
 
-fn replaced(text: &str, mut spans: Vec<Span>, digest: &dyn Fn(&[u8]) -> String, values: &mut Vec<String>) -> String {
+fn replaced(
+    text: &str,
+    mut spans: Vec<Span>,
+    digest: &dyn Fn(&[u8]) -> String,
+    values: &mut Vec<String>,
+) -> String {
     // The widest of those that begin together wins; what lies inside another is part of it.
     spans.sort_by_key(|span| (span.range.start, std::cmp::Reverse(span.range.end)));
     let mut shown = String::with_capacity(text.len());
@@ -152,7 +154,8 @@ fn replaced(text: &str, mut spans: Vec<Span>, digest: &dyn Fn(&[u8]) -> String, 
 /// # Panics
 /// Where the number of arguments changes; the fuzzer and the tests look for it.
 pub fn fuzz_argv(data: &[u8]) {
-    let argv: Vec<String> = data.split(|byte| *byte == 0).map(|arg| String::from_utf8_lossy(arg).into_owned()).collect();
+    let argv: Vec<String> =
+        data.split(|byte| *byte == 0).map(|arg| String::from_utf8_lossy(arg).into_owned()).collect();
     let redacted = redact(&argv, &|value| value.len().to_string());
     assert_eq!(argv.len(), redacted.argv.len());
     assert!(redacted.count > 0 || argv == redacted.argv, "nothing was found, and something changed");

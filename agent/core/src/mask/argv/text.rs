@@ -20,8 +20,23 @@ pub(super) fn spans(text: &str, whole: bool) -> Vec<Span> {
 pub(super) fn is_secret_name(name: &str) -> bool {
     /// Endings without separators; `PWD` and `OLDPWD` are directories.
     const ENDINGS: &[&str] = &[
-        "password", "passwd", "passphrase", "token", "secret", "apikey", "secretkey", "accesskey", "accountkey", "privatekey",
-        "sharedkey", "credential", "credentials", "signingkey", "encryptionkey", "authkey", "bearer",
+        "password",
+        "passwd",
+        "passphrase",
+        "token",
+        "secret",
+        "apikey",
+        "secretkey",
+        "accesskey",
+        "accountkey",
+        "privatekey",
+        "sharedkey",
+        "credential",
+        "credentials",
+        "signingkey",
+        "encryptionkey",
+        "authkey",
+        "bearer",
     ];
     /// Whole last words.
     const WORDS: &[&str] = &["pass", "pwd", "pw"];
@@ -95,7 +110,8 @@ fn assignments(text: &str, whole: bool, found: &mut Vec<Span>) {
         let after = text.get(at + 1..).unwrap_or_default();
         let value = if before.len() < at || quoted { after.trim_start() } else { after };
         let start = text.len() - value.len();
-        let rest_of_word = whole && name_at == 0 && (name.starts_with('-') || !name.contains(char::is_lowercase));
+        let rest_of_word =
+            whole && name_at == 0 && (name.starts_with('-') || !name.contains(char::is_lowercase));
         let range = value_range(value, scheme == "query", rest_of_word);
         found.push(Span { range: start + range.start..start + range.end, scheme });
     }
@@ -126,22 +142,54 @@ fn value_range(value: &str, query: bool, rest_of_word: bool) -> std::ops::Range<
     }
     let end = value.find([' ', '\t', '\n', '&', ';', ',', '"', '\'']).unwrap_or(value.len());
     // A separator with no further assignment behind it is part of the value.
-    let separates = value.get(end..).is_some_and(|rest| rest.contains(['=', '"', '\'', '\n']) || rest.starts_with(' '));
+    let separates =
+        value.get(end..).is_some_and(|rest| rest.contains(['=', '"', '\'', '\n']) || rest.starts_with(' '));
     0..if separates { end } else { value.len() }
 }
 
 /// Prefixes that issuers give their tokens, and how many characters follow at least.
 const SHAPES: &[(&str, usize)] = &[
-    ("sk-", 16), ("sk_live_", 16), ("sk_test_", 16), ("rk_live_", 16), ("gsk_", 20), ("xai-", 20), ("ghp_", 20), ("gho_", 20),
-    ("ghu_", 20), ("ghs_", 20), ("ghr_", 20), ("github_pat_", 20), ("glpat-", 16), ("AKIA", 16), ("ASIA", 16), ("AIza", 30),
-    ("xoxb-", 10), ("xoxp-", 10), ("xoxa-", 10), ("xoxo-", 10), ("xoxr-", 10), ("xoxs-", 10), ("xapp-", 10), ("hf_", 20),
-    ("npm_", 30), ("pypi-", 30), ("hvs.", 20), ("dop_v1_", 30), ("SG.", 30), ("ya29.", 20), ("sq0csp-", 20), ("shpat_", 20),
+    ("sk-", 16),
+    ("sk_live_", 16),
+    ("sk_test_", 16),
+    ("rk_live_", 16),
+    ("gsk_", 20),
+    ("xai-", 20),
+    ("ghp_", 20),
+    ("gho_", 20),
+    ("ghu_", 20),
+    ("ghs_", 20),
+    ("ghr_", 20),
+    ("github_pat_", 20),
+    ("glpat-", 16),
+    ("AKIA", 16),
+    ("ASIA", 16),
+    ("AIza", 30),
+    ("xoxb-", 10),
+    ("xoxp-", 10),
+    ("xoxa-", 10),
+    ("xoxo-", 10),
+    ("xoxr-", 10),
+    ("xoxs-", 10),
+    ("xapp-", 10),
+    ("hf_", 20),
+    ("npm_", 30),
+    ("pypi-", 30),
+    ("hvs.", 20),
+    ("dop_v1_", 30),
+    ("SG.", 30),
+    ("ya29.", 20),
+    ("sq0csp-", 20),
+    ("shpat_", 20),
 ];
 
 fn tokens(text: &str, found: &mut Vec<Span>) {
     let is_token = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '_' | '-' | '.');
-    let boundary = |at: usize| !text.get(..at).unwrap_or_default().ends_with(|l: char| l.is_ascii_alphanumeric());
-    let length = |at: usize| text.get(at..).map_or(0, |rest| rest.find(|letter| !is_token(letter)).unwrap_or(rest.len()));
+    let boundary =
+        |at: usize| !text.get(..at).unwrap_or_default().ends_with(|l: char| l.is_ascii_alphanumeric());
+    let length = |at: usize| {
+        text.get(at..).map_or(0, |rest| rest.find(|letter| !is_token(letter)).unwrap_or(rest.len()))
+    };
     for (prefix, more) in SHAPES {
         for (at, _) in text.match_indices(prefix) {
             let len = length(at);
@@ -163,7 +211,10 @@ fn tokens(text: &str, found: &mut Vec<Span>) {
 fn private_keys(text: &str, found: &mut Vec<Span>) {
     for (at, _) in text.match_indices("-----BEGIN ") {
         let Some(rest) = text.get(at..) else { continue };
-        if rest.get(11..).is_some_and(|label| label.split("-----").next().is_some_and(|l| l.ends_with("PRIVATE KEY"))) {
+        if rest
+            .get(11..)
+            .is_some_and(|label| label.split("-----").next().is_some_and(|l| l.ends_with("PRIVATE KEY")))
+        {
             found.push(Span { range: at..text.len(), scheme: "private-key" });
         }
     }

@@ -85,11 +85,19 @@ impl Requests {
         self.next = match (self.command.as_slice(), word.as_slice(), self.next) {
             (_, _, Next::User) => Next::Password,
             (b"auth", _, _) if self.index == 0 => {
-                if self.count >= 3 { Next::User } else { Next::Password }
+                if self.count >= 3 {
+                    Next::User
+                } else {
+                    Next::Password
+                }
             }
             (b"hello" | b"migrate", b"auth2", _) | (b"hello", b"auth", _) => Next::User,
             (b"migrate", b"auth", _) => Next::Password,
-            (b"config" | b"sentinel", b"requirepass" | b"masterauth" | b"auth-pass" | b"sentinel-pass", _)
+            (
+                b"config" | b"sentinel",
+                b"requirepass" | b"masterauth" | b"auth-pass" | b"sentinel-pass",
+                _,
+            )
             | (b"config", b"tls-key-file-pass" | b"tls-client-key-file-pass", _) => Next::Password,
             _ => Next::Ordinary,
         };
@@ -98,7 +106,10 @@ impl Requests {
 
     /// Whether an argument that begins with `byte` is a password behind its sign (ACL SETUSER name >password).
     fn is_acl_password(&self, byte: u8) -> bool {
-        self.command == b"acl" && self.index >= 2 && self.word.is_empty() && matches!(byte, b'>' | b'<' | b'#' | b'!')
+        self.command == b"acl"
+            && self.index >= 2
+            && self.word.is_empty()
+            && matches!(byte, b'>' | b'<' | b'#' | b'!')
     }
 
     fn argument_begin(&mut self, ledger: &mut Ledger) {

@@ -6,8 +6,8 @@
 //! (`url-port 8080`), and nothing is lost. A user name without a password is shown; so is what follows an `@`, even
 //! if another one comes: RFC 3986 section 3.2.1 wants that one percent-encoded.
 
-use super::ledger::Ledger;
 use super::Fate;
+use super::ledger::Ledger;
 use crate::mask::names;
 
 /// Raw bytes of the longest parameter name, each percent-encoded.
