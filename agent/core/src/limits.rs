@@ -95,3 +95,9 @@ pub const SUMMARY_WAIT: Duration = Duration::from_secs(5);
 
 /// How long `run` waits for an agent that somebody else is starting.
 pub const AGENT_START_WAIT: Duration = Duration::from_secs(15);
+
+/// After so long a store that another agent holds, without serving, is tried again: that one may be ending.
+pub const AGENT_RETRY_INTERVAL: Duration = Duration::from_millis(250);
+
+/// How often `run` asks again when an agent that was just ending has taken its request with it.
+pub const AGENT_ATTEMPTS_MAX: usize = 3;
