@@ -181,6 +181,7 @@ fn specification(args: &RunArgs, invocation: Invocation, started: &Started, sign
         argv: args.command.iter().map(|word| spec::bytes(word)).collect(),
         environment: invocation.environment.iter().map(|word| spec::bytes(word)).collect(),
         umask: invocation.umask,
+        core_limits: invocation.core_limits,
         blocked: signals.blocked_before(),
         ignore_pipe: sys::sigpipe_was_ignored(),
         ignore_child: false,
