@@ -32,7 +32,7 @@ fn the_store_is_hidden_from_the_command_and_a_run_inside_is_refused() {
 fn nothing_of_the_environment_reaches_the_agent() {
     let store = Store::new();
     let mut command = Command::new(CREWTAP);
-    command.arg("--data-dir").arg(store.path()).args(["run", "-q", "--", "sh", "-c", "echo $OPENAI_API_KEY; read x"]);
+    command.arg("--data-dir").arg(store.path()).args(["run", "-q", "--", "sh", "-c", "echo $OPENAI_API_KEY; read x; exit 0"]);
     let mut child =
         command.env("OPENAI_API_KEY", "sk-test").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut line = [0; 8];

@@ -60,6 +60,7 @@ fn another_user_gets_what_a_login_would_change_and_nothing_else() {
         .unwrap();
     assert_eq!(String::from_utf8(done.stdout).unwrap(), "daemon\ndaemon\n/usr/sbin daemon daemon kept\n");
     let hidden = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(hidden.path(), std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
     let refused = Command::new(CREWTAP)
         .arg("--data-dir")
         .arg(store.path())
