@@ -135,3 +135,9 @@ pub const SEARCHED_PAYLOAD_BYTES: usize = RELAY_BUFFER_BYTES;
 
 /// Bytes of one side of a session that can be found by their text: full-text rows cost eight times a journal record.
 pub const SEARCHED_STREAM_BYTES: u64 = 1024 * 1024;
+
+/// After so long a store that another agent holds, without serving, is tried again: that one may be ending.
+pub const AGENT_RETRY_INTERVAL: Duration = Duration::from_millis(250);
+
+/// How often `run` asks again when an agent that was just ending has taken its request with it.
+pub const AGENT_ATTEMPTS_MAX: usize = 3;

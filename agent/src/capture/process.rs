@@ -125,6 +125,18 @@ pub fn login_uid(pid: u32) -> Option<u32> {
     text.trim().parse().ok().filter(|uid| *uid != u32::MAX)
 }
 
+/// Soft and hard limit of core files, in bytes ([`u64::MAX`]: none).
+///
+/// # Errors
+/// When the process is gone or the table is not what proc(5) says.
+pub fn core_limits(pid: u32) -> io::Result<(u64, u64)> {
+    let table = fs::read_to_string(format!("/proc/{pid}/limits"))?;
+    let row = table.lines().find_map(|line| line.strip_prefix("Max core file size"));
+    let number = |word: &str| if word == "unlimited" { Some(u64::MAX) } else { word.parse().ok() };
+    let mut words = row.unwrap_or_default().split_ascii_whitespace().filter_map(number);
+    words.next().zip(words.next()).ok_or_else(|| malformed("limits"))
+}
+
 /// Path of the executable, as the kernel spells it (`… (deleted)` included).
 ///
 /// # Errors

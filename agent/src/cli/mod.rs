@@ -124,8 +124,24 @@ fn usage(error: &clap::Error, words: &[OsString]) -> ExitCode {
     if !error.use_stderr() {
         return ExitCode::SUCCESS;
     }
-    let verb = words.iter().skip(1).find(|word| !word.as_encoded_bytes().starts_with(b"-"));
-    if verb.is_some_and(|verb| verb == "run") { ExitCode::from(FAILED_RUN) } else { ExitCode::from(FAILED) }
+    if verb_of(words).is_some_and(|verb| verb == "run") {
+        ExitCode::from(FAILED_RUN)
+    } else {
+        ExitCode::from(FAILED)
+    }
+}
+
+/// The verb of a command line that could not be parsed.
+fn verb_of(words: &[OsString]) -> Option<&OsString> {
+    let mut words = words.iter().skip(1);
+    loop {
+        let word = words.next()?;
+        if word == "--config" || word == "--data-dir" {
+            words.next()?;
+        } else if !word.as_encoded_bytes().starts_with(b"-") {
+            return Some(word);
+        }
+    }
 }
 
 /// The command line as clap sees it, for completions and manual pages.
