@@ -215,8 +215,9 @@ impl Follower {
 
     fn take_batch(&mut self, end: u64) -> Result<(), JournalError> {
         let (mut bytes, mut shared) = (0, Vec::new());
-        let in_step = self.sink.as_ref().is_some_and(|(cursor, _)| cursor.position() == self.cursor.position())
-            && is_due(self.pause.sink);
+        let in_step =
+            self.sink.as_ref().is_some_and(|(cursor, _)| cursor.position() == self.cursor.position())
+                && is_due(self.pause.sink);
         while self.cursor.position() < end
             && bytes < limits::FOLLOW_BATCH_BYTES
             && shared.len() < limits::INDEX_BATCH_EVENTS

@@ -14,6 +14,7 @@ mod segment;
 mod signed;
 mod store;
 mod sync;
+mod verify;
 mod writer;
 
 use std::io;
@@ -25,7 +26,7 @@ use std::time::Duration;
 
 use crewtap_core::bodies;
 use crewtap_core::chain::Record;
-use crewtap_core::mask::digest::DigestKey;
+use crewtap_core::chain::digest::StoreKey;
 use crewtap_core::chain::frame::Head;
 use crewtap_core::chain::note::VerifierKey;
 use crewtap_core::event::{Event, EventError, Stamp};
@@ -34,6 +35,7 @@ use nix::time::{ClockId, clock_gettime};
 
 pub use reader::{ReadError, Reader, Records};
 pub use store::{GROUP, Layout};
+pub use verify::{Report, verify};
 
 use follower::{Checkpoints, Desk, Follower, Pause};
 use reader::Cursor;
@@ -123,7 +125,9 @@ pub enum JournalError {
     #[error(transparent)]
     Event(#[from] EventError),
     /// What was signed is not there any more.
-    #[error("the store was changed by somebody else: {0}; run `crewtap verify`, and move it away to start a new one")]
+    #[error(
+        "the store was changed by somebody else: {0}; run `crewtap verify`, and move it away to start a new one"
+    )]
     Tampered(String),
     /// The follower cannot read what was written.
     #[error("the journal cannot be read back: {0}")]
@@ -197,7 +201,10 @@ fn encode<'a>(entries: &[Entry<'a>]) -> Result<Burst<'a>, JournalError> {
     for entry in entries {
         let bytes: usize = entry.payload.iter().map(|part| part.len()).sum();
         if bytes > limits::PAYLOAD_BYTES_MAX {
-            return Err(JournalError::TooLarge { bytes: bytes as u64, max: limits::PAYLOAD_BYTES_MAX as u64 });
+            return Err(JournalError::TooLarge {
+                bytes: bytes as u64,
+                max: limits::PAYLOAD_BYTES_MAX as u64,
+            });
         }
         let event = entry.event.to_cbor()?;
         let salt = rand::RngExt::random(&mut random);
@@ -217,7 +224,7 @@ struct Inner {
     shared: Arc<Shared>,
     durability: Durability,
     verifier: VerifierKey,
-    store_key: DigestKey,
+    store_key: Arc<StoreKey>,
     threads: Mutex<Option<Threads>>,
 }
 
@@ -283,7 +290,7 @@ impl Journal {
             pause: Pause::default(),
         };
         let threads = spawn(&shared, follower, lock)?;
-        let (durability, store_key) = (options.durability, keys.store);
+        let (durability, store_key) = (options.durability, Arc::new(keys.store));
         let inner = Inner { shared, durability, verifier, store_key, threads: Mutex::new(Some(threads)) };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -349,8 +356,8 @@ impl Journal {
 
     /// The key for digests of values that are not kept.
     #[must_use]
-    pub fn store_key(&self) -> DigestKey {
-        self.inner.store_key.clone()
+    pub fn store_key(&self) -> Arc<StoreKey> {
+        Arc::clone(&self.inner.store_key)
     }
 
     /// The store's public key.

@@ -86,7 +86,10 @@ fn fresh(
     signed: Option<&SignedTree>,
 ) -> Result<End, JournalError> {
     if let Some(signed) = signed.filter(|signed| signed.size > 0) {
-        return Err(JournalError::Tampered(format!("all segments are gone; {} records were signed", signed.size)));
+        return Err(JournalError::Tampered(format!(
+            "all segments are gone; {} records were signed",
+            signed.size
+        )));
     }
     let made = Spare::make(layout, layout.spare(), bytes)
         .and_then(|spare| spare.activate(layout, key.store(), 0))
@@ -157,7 +160,8 @@ impl Walk<'_> {
             self.refuse_below_because(next, &format!("record {next} in {} is damaged", path.display()))?;
             segment::zero(&file, offset, dirty).and_then(|()| file.sync_data()).map_err(io_error)?;
         }
-        let end = End { file, capacity: len, offset, next, cut: cut.dirty.map(|to| to - offset), untold: None };
+        let end =
+            End { file, capacity: len, offset, next, cut: cut.dirty.map(|to| to - offset), untold: None };
         Ok((end, cut.dirty.is_some()))
     }
 

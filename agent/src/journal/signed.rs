@@ -47,8 +47,11 @@ impl Tiles {
             File::open(path)?.sync_data()?;
         }
         let parents: BTreeSet<&Path> = self.unsynced.iter().filter_map(|path| path.parent()).collect();
-        let dirs: BTreeSet<&Path> =
-            parents.iter().flat_map(|dir| dir.ancestors()).filter(|dir| dir.starts_with(self.layout.tiles())).collect();
+        let dirs: BTreeSet<&Path> = parents
+            .iter()
+            .flat_map(|dir| dir.ancestors())
+            .filter(|dir| dir.starts_with(self.layout.tiles()))
+            .collect();
         for dir in dirs {
             File::open(dir)?.sync_all()?;
         }
@@ -180,7 +183,9 @@ impl<'k> History<'k> {
             Ok(signed) => Entry::Signed(signed),
             Err(e) => {
                 let at_end = self.ahead.is_none() && self.line().map(|line| self.keep(line))?;
-                let torn = at_end && count < NOTE_LINES.max(1) && (note.starts_with(&origin) || origin.starts_with(&note));
+                let torn = at_end
+                    && count < NOTE_LINES.max(1)
+                    && (note.starts_with(&origin) || origin.starts_with(&note));
                 Entry::Broken { offset, why: e.to_string(), torn }
             }
         }))

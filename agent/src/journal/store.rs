@@ -8,7 +8,7 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use crewtap_core::mask::digest::DigestKey;
+use crewtap_core::chain::digest::StoreKey;
 use crewtap_core::chain::note::{SignerKey, VerifierKey};
 use crewtap_core::id::Ulid;
 use nix::errno::Errno;
@@ -88,6 +88,10 @@ impl Layout {
     #[must_use]
     pub fn lock(&self) -> PathBuf {
         self.root.join("lock")
+    }
+
+    pub(super) fn host_key(&self) -> PathBuf {
+        self.keys().join("host.key")
     }
 
     fn keys(&self) -> PathBuf {
@@ -228,13 +232,13 @@ pub struct Keys {
     /// Signs checkpoints.
     pub signer: SignerKey,
     /// Digests clear values.
-    pub store: DigestKey,
+    pub store: StoreKey,
 }
 
 impl Keys {
     /// Reads the keys, or makes them for a store without records.
     pub(super) fn open(layout: &Layout, empty: bool) -> Result<Self, JournalError> {
-        let (host, store) = (layout.keys().join("host.key"), layout.keys().join("store.key"));
+        let (host, store) = (layout.host_key(), layout.keys().join("store.key"));
         let public = layout.host_pub();
         if empty && !public.exists() {
             make_key(&host)?;
@@ -256,7 +260,7 @@ impl Keys {
                 host.display()
             )));
         }
-        Ok(Self { signer, store: DigestKey::new(&*read_key(&store)?) })
+        Ok(Self { signer, store: StoreKey::new(read_key(&store)?) })
     }
 }
 
@@ -272,7 +276,7 @@ fn make_key(path: &Path) -> Result<(), JournalError> {
     written.map_err(|e| JournalError::io("make the key", path, e))
 }
 
-fn read_key(path: &Path) -> Result<Zeroizing<[u8; 32]>, JournalError> {
+pub(super) fn read_key(path: &Path) -> Result<Zeroizing<[u8; 32]>, JournalError> {
     let mut seed = Zeroizing::new([0; 32]);
     File::open(path)
         .and_then(|mut file| file.read_exact(&mut *seed))

@@ -227,8 +227,7 @@ impl<'a> Frame<'a> {
         }
         let word = u32::from_le_bytes(take(&mut rest).ok_or(FrameFault::Shape)?);
         let salt: [u8; 16] = take(&mut rest).ok_or(FrameFault::Shape)?;
-        let (event, payload) =
-            rest.split_at_checked((word & EVENT_LEN) as usize).ok_or(FrameFault::Shape)?;
+        let (event, payload) = rest.split_at_checked((word & EVENT_LEN) as usize).ok_or(FrameFault::Shape)?;
         let payload = match word & !EVENT_LEN {
             0 => Payload::Kept(payload, salt),
             FLAG_ERASED if salt == [0; 16] && payload.len() == ERASED_BYTES => erased(payload)?,
