@@ -84,6 +84,11 @@ impl Indexer {
         Ok(())
     }
 
+    #[cfg(test)]
+    pub(super) fn connection_for_test(&self) -> &Connection {
+        &self.connection
+    }
+
     /// Copies the log back into the database and empties it.
     pub(super) fn finish(self) -> Result<(), IndexError> {
         self.connection.execute_batch("INSERT INTO texts(texts) VALUES ('optimize')")?;

@@ -14,6 +14,8 @@ mod search;
 mod text;
 
 #[cfg(test)]
+pub(crate) mod sample;
+#[cfg(test)]
 mod tests;
 
 use std::path::{Path, PathBuf};
@@ -30,6 +32,7 @@ pub use rows::{
     Session, UnknownEvent,
 };
 pub use search::Hit;
+pub use text::is_text;
 
 /// Version of the schema; an index of another version is rebuilt, never migrated.
 pub const SCHEMA_VERSION: i32 = 1;
@@ -65,9 +68,6 @@ pub enum IndexError {
     /// SQLite failed.
     #[error("the index: {0}; when it is damaged, `crewtap reindex` makes it anew")]
     Sqlite(#[from] rusqlite::Error),
-    /// What is to be rebuilt from could not be read.
-    #[error("the journal: {0}")]
-    Journal(String),
 }
 
 impl IndexError {

@@ -83,6 +83,7 @@ CREATE TABLE sessions (
     end_leaf      INTEGER,
     run           TEXT,
     started_ns    INTEGER,
+    ended_ns      INTEGER,
     first_byte_us INTEGER,
     duration_us   INTEGER,
     identity      TEXT,

@@ -1,0 +1,1 @@
+//! `crewtap verify`: whether the journal is what was recorded.
