@@ -13,3 +13,6 @@ mod stream;
 mod table;
 pub mod timeline;
 pub mod verify;
+
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,7 @@ use crewtap_core::limits::INDEX_BATCH_EVENTS;
 use nix::unistd::geteuid;
 
 use crate::index::{AgentLock, Index, IndexError, Indexer};
+use crate::journal::Reader;
 
 /// A data directory.
 #[derive(Clone, Debug)]
@@ -29,6 +30,20 @@ pub trait Evidence {
     /// # Errors
     /// A sentence.
     fn len(&self) -> Result<u64, String>;
+}
+
+impl Evidence for Reader {
+    fn record(&self, leaf: u64) -> Result<Option<Record>, String> {
+        Reader::record(self, leaf).map_err(|error| error.to_string())
+    }
+
+    fn records(&self, from: u64) -> Box<dyn Iterator<Item = Result<Record, String>> + '_> {
+        Box::new(self.from(from).map(|record| record.map_err(|error| error.to_string())))
+    }
+
+    fn len(&self) -> Result<u64, String> {
+        Reader::len(self).map_err(|error| error.to_string())
+    }
 }
 
 /// An open store.
@@ -64,7 +79,10 @@ impl StoreDir {
 
     /// The journal, or why it cannot be read.
     pub(super) fn journal(&self) -> Result<Box<dyn Evidence>, String> {
-        Err(format!("{}: no journal", self.0.display()))
+        match Reader::open(&self.0) {
+            Ok(reader) => Ok(Box::new(reader)),
+            Err(error) => Err(error.to_string()),
+        }
     }
 
     /// Whether it is there and may be read, before anything else is tried.

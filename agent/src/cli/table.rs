@@ -36,12 +36,6 @@ impl Table {
         self.rows.push(cells.iter().map(|cell| safe(cell).into_owned()).collect());
     }
 
-    /// Whether there are no rows.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
-    }
-
     /// Prints headings and rows; columns without any content are left out.
     ///
     /// # Errors

@@ -17,12 +17,16 @@ mod text;
 pub(crate) mod sample;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_access;
+#[cfg(test)]
+mod tests_search;
 
 use std::path::{Path, PathBuf};
 
 use crewtap_core::event::Stamp;
 
-pub use apply::Indexer;
+pub use apply::{Indexer, Sink};
 pub use open::{AgentLock, FILE_NAME};
 pub use query::{Query, QueryError, SEARCH_COLUMNS};
 pub use read::{Found, Index, NotFound};
