@@ -14,6 +14,7 @@ mod segment;
 mod signed;
 mod store;
 mod sync;
+mod verify;
 mod writer;
 
 use std::io;
@@ -34,6 +35,7 @@ use nix::time::{ClockId, clock_gettime};
 
 pub use reader::{ReadError, Reader, Records};
 pub use store::{GROUP, Layout};
+pub use verify::{Report, verify};
 
 use follower::{Checkpoints, Desk, Follower, Pause};
 use reader::Cursor;

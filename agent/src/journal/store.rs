@@ -90,6 +90,10 @@ impl Layout {
         self.root.join("lock")
     }
 
+    pub(super) fn host_key(&self) -> PathBuf {
+        self.keys().join("host.key")
+    }
+
     fn keys(&self) -> PathBuf {
         self.root.join("keys")
     }
@@ -234,7 +238,7 @@ pub struct Keys {
 impl Keys {
     /// Reads the keys, or makes them for a store without records.
     pub(super) fn open(layout: &Layout, empty: bool) -> Result<Self, JournalError> {
-        let (host, store) = (layout.keys().join("host.key"), layout.keys().join("store.key"));
+        let (host, store) = (layout.host_key(), layout.keys().join("store.key"));
         let public = layout.host_pub();
         if empty && !public.exists() {
             make_key(&host)?;
@@ -272,7 +276,7 @@ fn make_key(path: &Path) -> Result<(), JournalError> {
     written.map_err(|e| JournalError::io("make the key", path, e))
 }
 
-fn read_key(path: &Path) -> Result<Zeroizing<[u8; 32]>, JournalError> {
+pub(super) fn read_key(path: &Path) -> Result<Zeroizing<[u8; 32]>, JournalError> {
     let mut seed = Zeroizing::new([0; 32]);
     File::open(path)
         .and_then(|mut file| file.read_exact(&mut *seed))
