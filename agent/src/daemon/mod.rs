@@ -206,13 +206,14 @@ fn serve(
         let handle = Rc::new(Handle(daemon.clone()));
         let parent = daemon.kernel.parent().clone();
         let captured = move |pid| !matches!(cgroup::run_of_process(&parent, pid), Ok(None));
+        let (clients, connected) = tokio::sync::watch::channel(0);
         ready.tell();
         tokio::select! {
-            served = control::serve(listener, handle, captured) => served.map_err(io("serve the control socket")),
+            served = control::serve(listener, handle, captured, clients) => served.map_err(io("serve the control socket")),
             read = daemon.watch(events) => read.map_err(io("read the kernel's events")),
             () = daemon.beat() => Ok(()),
             () = daemon.look() => Ok(()),
-            () = daemon.idle(), if life == Life::OnDemand => Ok(()),
+            () = daemon.idle(connected), if life == Life::OnDemand => Ok(()),
             _ = terminate.recv() => Ok(()),
             _ = interrupt.recv() => Ok(()),
         }
@@ -296,12 +297,12 @@ impl Daemon {
         }
     }
 
-    /// Resolves when no run has been alive for a while.
-    async fn idle(&self) {
+    /// Resolves when no run has been alive and nobody has been connected for a while.
+    async fn idle(&self, connected: tokio::sync::watch::Receiver<usize>) {
         let mut since = Instant::now();
         while since.elapsed() < IDLE_LIFE {
             tokio::time::sleep(Duration::from_millis(100)).await;
-            if self.alive.count() > 0 {
+            if self.alive.count() > 0 || *connected.borrow() > 0 {
                 since = Instant::now();
             }
         }

@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use crewtap_core::bodies;
 use crewtap_core::chain::Record;
-use crewtap_core::chain::digest::StoreKey;
+use crewtap_core::mask::digest::DigestKey;
 use crewtap_core::chain::frame::Head;
 use crewtap_core::chain::note::VerifierKey;
 use crewtap_core::event::{Event, EventError, Stamp};
@@ -224,7 +224,7 @@ struct Inner {
     shared: Arc<Shared>,
     durability: Durability,
     verifier: VerifierKey,
-    store_key: Arc<StoreKey>,
+    store_key: DigestKey,
     threads: Mutex<Option<Threads>>,
 }
 
@@ -290,7 +290,7 @@ impl Journal {
             pause: Pause::default(),
         };
         let threads = spawn(&shared, follower, lock)?;
-        let (durability, store_key) = (options.durability, Arc::new(keys.store));
+        let (durability, store_key) = (options.durability, keys.store);
         let inner = Inner { shared, durability, verifier, store_key, threads: Mutex::new(Some(threads)) };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -356,8 +356,8 @@ impl Journal {
 
     /// The key for digests of values that are not kept.
     #[must_use]
-    pub fn store_key(&self) -> Arc<StoreKey> {
-        Arc::clone(&self.inner.store_key)
+    pub fn store_key(&self) -> DigestKey {
+        self.inner.store_key.clone()
     }
 
     /// The store's public key.

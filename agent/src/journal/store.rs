@@ -8,7 +8,7 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use crewtap_core::chain::digest::StoreKey;
+use crewtap_core::mask::digest::DigestKey;
 use crewtap_core::chain::note::{SignerKey, VerifierKey};
 use crewtap_core::id::Ulid;
 use nix::errno::Errno;
@@ -232,7 +232,7 @@ pub struct Keys {
     /// Signs checkpoints.
     pub signer: SignerKey,
     /// Digests clear values.
-    pub store: StoreKey,
+    pub store: DigestKey,
 }
 
 impl Keys {
@@ -260,7 +260,7 @@ impl Keys {
                 host.display()
             )));
         }
-        Ok(Self { signer, store: StoreKey::new(read_key(&store)?) })
+        Ok(Self { signer, store: DigestKey::new(&*read_key(&store)?) })
     }
 }
 

@@ -3,7 +3,6 @@
 //! Never reads a file or a clock: what is judged here is handed in as bytes.
 
 pub mod audit;
-pub mod digest;
 pub mod finding;
 pub mod frame;
 pub mod note;

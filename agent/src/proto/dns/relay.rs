@@ -8,13 +8,15 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crewtap_core::event::Body;
 use crewtap_core::limits;
 use crewtap_core::origin::Origin;
 use crewtap_core::run::Mode;
+use crewtap_core::wire::dns::{self as wire, Refusal};
 use tokio::io::Interest;
 use tokio::sync::Semaphore;
 
-use super::view;
+use super::view::Asked;
 use crate::attribute;
 use crate::capture::kernel::Kernel;
 use crate::capture::listen::{DatagramPath, DnsSocket};
@@ -90,30 +92,50 @@ impl Relay {
 impl Question {
     async fn relay(self, socket: &DnsSocket) -> io::Result<()> {
         let resolver = self.origin.destination;
-        let asked = view::question(&self.message, "udp", resolver, self.origin.pid);
-        self.record(asked)?;
+        let asked = Asked { transport: "udp", resolver, pid: self.origin.pid };
+        self.record(asked.question(&self.message))?;
         if self.run.mode == Mode::Enforce {
             // There is no policy yet that could allow it: the default is to deny.
             Counts::add(&self.run.counts.refused);
-            return self.answer(socket, &view::refusal(&self.message));
+            return self.refuse(socket, Refusal::Refused);
         }
         if self.run.namespace.is_ours(resolver) {
-            return Err(io::Error::other("the resolver is crewtap's own listener"));
+            return self.refuse(socket, Refusal::Refused);
         }
-        let upstream = self.upstream(resolver)?;
-        upstream.send(&self.message).await?;
+        let upstream = match self.ask(resolver).await {
+            Ok(upstream) => upstream,
+            Err(error) => {
+                tracing::debug!(%resolver, %error, "a resolver cannot be asked");
+                return self.refuse(socket, Refusal::Servfail);
+            }
+        };
         let mut buffer = vec![0; MESSAGE_BYTES_MAX];
         let answered = tokio::time::timeout(limits::DNS_TIMEOUT, self.receive(&upstream, &mut buffer)).await;
-        let Ok(len) = answered else {
-            return self.record(view::timeout(&self.message, "udp", resolver, self.origin.pid));
+        let len = match answered {
+            Err(_elapsed) => return self.record(asked.timeout(&self.message)),
+            Ok(Err(_refused)) => return self.refuse(socket, Refusal::Servfail),
+            Ok(Ok(len)) => len,
         };
-        let answer = buffer.get(..len?).unwrap_or_default();
-        let (told, names) = view::answer(answer, "udp", resolver, self.origin.pid);
+        let answer = buffer.get(..len).unwrap_or_default();
+        let (told, names) = asked.answer(answer);
         self.record(told)?;
         for (address, name) in names {
             self.run.names().learn(address, &name);
         }
         self.answer(socket, answer)
+    }
+
+    async fn ask(&self, resolver: SocketAddr) -> io::Result<tokio::net::UdpSocket> {
+        let upstream = self.upstream(resolver)?;
+        upstream.send(&self.message).await?;
+        Ok(upstream)
+    }
+
+    fn refuse(&self, socket: &DnsSocket, refusal: Refusal) -> io::Result<()> {
+        match wire::refuse(&self.message, refusal) {
+            Some(answer) => self.answer(socket, &answer),
+            None => Ok(()),
+        }
     }
 
     /// A socket of its own per question, so that answers cannot be mixed up and ports stay unpredictable.
@@ -149,20 +171,7 @@ impl Question {
         socket.send(answer, &self.path).map(drop)
     }
 
-    fn record(&self, body: Option<crewtap_core::bodies::Dns>) -> io::Result<()> {
-        match body {
-            Some(body) => self.run.record(body).map_err(io::Error::other),
-            None => {
-                let note = crewtap_core::bodies::Note {
-                    code: "dns_malformed".into(),
-                    text: format!(
-                        "{} bytes to {} that are no DNS message",
-                        self.message.len(),
-                        self.origin.destination
-                    ),
-                };
-                self.run.record(note).map_err(io::Error::other)
-            }
-        }
+    fn record(&self, body: Body) -> io::Result<()> {
+        self.run.record(body).map_err(io::Error::other)
     }
 }
