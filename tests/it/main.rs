@@ -1,4 +1,6 @@
 //! The one integration test program: everything that needs root, namespaces, real servers or the whole repository.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, missing_docs)]
 
+mod run;
 mod tidy;
 mod world;

@@ -2,11 +2,11 @@
 
 mod check;
 mod demo;
+mod ebpf;
 mod install;
 mod setup;
 mod shell;
 mod test;
-// `mod ebpf;` belongs here.
 
 use std::process::ExitCode;
 
@@ -31,7 +31,8 @@ enum Task {
     Install(install::Options),
     /// Check licences, banned crates and sources of the dependencies with cargo-deny
     Deny,
-    // `Ebpf(ebpf::Options)` belongs here.
+    /// Rebuild the kernel programs, or compare the committed object with a rebuilt one
+    Ebpf(ebpf::Options),
 }
 
 fn main() -> ExitCode {
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         Task::Demo(options) => demo::run(&options),
         Task::Test(options) => test::run(&options),
         Task::Install(options) => install::run(&options).map(|()| ExitCode::SUCCESS),
+        Task::Ebpf(options) => ebpf::run(&options).map(|()| ExitCode::SUCCESS),
         Task::Deny => check::dependencies().map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {

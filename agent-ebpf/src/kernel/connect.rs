@@ -4,8 +4,8 @@
 use super::report::{Bypass, bypass, count};
 use super::{
     AF_INET6, LOOPBACK_DEVICE, MAPPED, MPTCP, PASS, REFUSE, SOCK_DGRAM, SOCK_STREAM, TCP, Task, UDP, agent_lives,
-    create::NO_ORIGIN, current_run, datagram, field, has_set_retval, is_loopback, is_mapped,
-    is_unspecified, maps, now, set_field, settings_of,
+    create::NO_ORIGIN, current_run, datagram, addr, sock, socket, has_set_retval, is_loopback, is_mapped,
+    is_unspecified, maps, now, set_addr, settings_of,
 };
 use aya_ebpf::{
     bindings::{bpf_sock, bpf_sock_addr},
@@ -40,30 +40,30 @@ pub fn connect6(ctx: *mut bpf_sock_addr) -> i32 {
 /// The destination of an IPv4 call.
 #[inline(always)]
 pub fn destination4(ctx: *mut bpf_sock_addr) -> Words {
-    [0, 0, MAPPED, field!(ctx, user_ip4)]
+    [0, 0, MAPPED, addr!(ctx, user_ip4)]
 }
 
 /// The destination of an IPv6 call.
 #[inline(always)]
 pub fn destination6(ctx: *mut bpf_sock_addr) -> Words {
-    [field!(ctx, user_ip6[0]), field!(ctx, user_ip6[1]), field!(ctx, user_ip6[2]), field!(ctx, user_ip6[3])]
+    [addr!(ctx, user_ip6[0]), addr!(ctx, user_ip6[1]), addr!(ctx, user_ip6[2]), addr!(ctx, user_ip6[3])]
 }
 
 /// The destination's port, in host order.
 #[inline(always)]
 pub fn destination_port(ctx: *mut bpf_sock_addr) -> u16 {
-    u16::from_be(field!(ctx, user_port) as u16)
+    u16::from_be(addr!(ctx, user_port) as u16)
 }
 
 /// The socket of a call.
 #[inline(always)]
 pub fn socket_of(ctx: *mut bpf_sock_addr) -> *mut bpf_sock {
-    field!(ctx, __bindgen_anon_1.sk)
+    socket!(ctx, bpf_sock_addr, __bindgen_anon_1)
 }
 
 #[inline(always)]
 fn connect(ctx: *mut bpf_sock_addr, destination: Words, family: u8) -> i32 {
-    match (field!(ctx, type_), field!(ctx, protocol)) {
+    match (addr!(ctx, type_), addr!(ctx, protocol)) {
         (SOCK_STREAM, TCP | MPTCP) => connect_tcp(ctx, &destination, family),
         (SOCK_DGRAM, UDP) => connect_udp(ctx, &destination, family),
         // Counted when it was made; its packets meet the egress program.
@@ -139,7 +139,7 @@ pub fn admit(
         count!(run, refused_dead);
         return None;
     }
-    let device = field!(socket, bound_dev_if);
+    let device = sock!(socket, bound_dev_if);
     let kind = if state.run != 0 && state.run != run {
         count!(run, refused_foreign);
         BYPASS_FOREIGN
@@ -165,8 +165,8 @@ fn seen(ctx: *mut bpf_sock_addr, destination: &Words, kind: u32) -> Bypass {
         kind,
         address: *destination,
         port: destination_port(ctx),
-        family: field!(ctx, family),
-        socket: field!(ctx, type_) | field!(ctx, protocol) << 16,
+        family: addr!(ctx, family),
+        socket: addr!(ctx, type_) | addr!(ctx, protocol) << 16,
         refused: true,
     }
 }
@@ -183,10 +183,10 @@ pub fn state_of(socket: *mut bpf_sock) -> Option<&'static mut SocketState> {
 /// The address that a socket is bound to.
 #[inline(always)]
 fn source_of(socket: *mut bpf_sock) -> Words {
-    if field!(socket, family) == AF_INET6 {
-        [field!(socket, src_ip6[0]), field!(socket, src_ip6[1]), field!(socket, src_ip6[2]), field!(socket, src_ip6[3])]
+    if sock!(socket, family) == AF_INET6 {
+        [sock!(socket, src_ip6[0]), sock!(socket, src_ip6[1]), sock!(socket, src_ip6[2]), sock!(socket, src_ip6[3])]
     } else {
-        [0, 0, MAPPED, field!(socket, src_ip4)]
+        [0, 0, MAPPED, sock!(socket, src_ip4)]
     }
 }
 
@@ -228,7 +228,7 @@ pub fn origin_of(
         gid: task.gid,
         comm: task.comm,
         destination_port: destination_port(ctx),
-        source_port: field!(socket, src_port) as u16,
+        source_port: sock!(socket, src_port) as u16,
         family,
         protocol: protocol as u8,
         flags: 0,
@@ -245,14 +245,14 @@ pub fn relay_words(hash: u32) -> Words {
 #[inline(always)]
 pub fn rewrite(ctx: *mut bpf_sock_addr, address: &Words, port: u16, family: u8) {
     if family == FAMILY_V4 {
-        set_field!(ctx, user_ip4, address[3]);
+        set_addr!(ctx, user_ip4, address[3]);
     } else {
-        set_field!(ctx, user_ip6[0], address[0]);
-        set_field!(ctx, user_ip6[1], address[1]);
-        set_field!(ctx, user_ip6[2], address[2]);
-        set_field!(ctx, user_ip6[3], address[3]);
+        set_addr!(ctx, user_ip6[0], address[0]);
+        set_addr!(ctx, user_ip6[1], address[1]);
+        set_addr!(ctx, user_ip6[2], address[2]);
+        set_addr!(ctx, user_ip6[3], address[3]);
     }
-    set_field!(ctx, user_port, u32::from(port.to_be()));
+    set_addr!(ctx, user_port, u32::from(port.to_be()));
 }
 
 /// Refuses with `errno` where the kernel lets a program choose it, else with EPERM.

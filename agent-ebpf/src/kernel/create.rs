@@ -1,6 +1,6 @@
 //! New sockets: each gets its state, and those that are neither TCP nor UDP are a way around the proxy.
 
-use super::{MPTCP, PASS, REFUSE, SOCK_DGRAM, SOCK_STREAM, TCP, Task, UDP, current_run, field, maps, settings_of};
+use super::{MPTCP, PASS, REFUSE, SOCK_DGRAM, SOCK_STREAM, TCP, Task, UDP, current_run, sock, maps, settings_of};
 use super::report::{Bypass, bypass, count};
 use aya_ebpf::bindings::bpf_sock;
 use crewtap_ebpf::{BYPASS_PING, BYPASS_PROTOCOL, BYPASS_RAW, MODE_ENFORCE, Origin, SOCKET_FRESH, SocketState};
@@ -50,7 +50,7 @@ pub fn sock_create(socket: *mut bpf_sock) -> i32 {
     if unsafe { maps::SOCKETS.get_or_insert(socket, &mut state) }.is_none() {
         return REFUSE;
     }
-    let kind = match (field!(socket, type_), field!(socket, protocol)) {
+    let kind = match (sock!(socket, type_), sock!(socket, protocol)) {
         (SOCK_STREAM, TCP | MPTCP) | (SOCK_DGRAM, UDP) => return PASS,
         (SOCK_DGRAM, ICMP | ICMPV6) => BYPASS_PING,
         (SOCK_RAW, _) => BYPASS_RAW,
@@ -64,8 +64,8 @@ pub fn sock_create(socket: *mut bpf_sock) -> i32 {
         kind,
         address: [0; 4],
         port: 0,
-        family: field!(socket, family),
-        socket: field!(socket, type_) | field!(socket, protocol) << 16,
+        family: sock!(socket, family),
+        socket: sock!(socket, type_) | sock!(socket, protocol) << 16,
         refused,
     };
     bypass(run, &task, &seen);

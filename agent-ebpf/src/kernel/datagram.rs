@@ -4,11 +4,11 @@ use super::connect::{
     DNS_PORT, admit, destination_port, destination4, destination6, origin_of, relay_words, rewrite, socket_of, state_of,
 };
 use super::report::{Bypass, bypass, count};
-use super::{PASS, REFUSE, Task, UDP, current_run, field, is_mapped, maps, settings_of};
-use aya_ebpf::bindings::bpf_sock_addr;
+use super::{PASS, REFUSE, Task, UDP, current_run, addr, is_loopback, is_mapped, maps, settings_of};
+use aya_ebpf::{bindings::bpf_sock_addr, helpers::generated::bpf_get_socket_cookie};
 use crewtap_ebpf::{
     BYPASS_QUIC, BYPASS_UDP, FAMILY_MAPPED, FAMILY_V4, FAMILY_V6, IPV6_PORTS, MODE_ENFORCE, Origin, RelayKey,
-    RunSettings, Words, destination_hash,
+    RunSettings, SOCKET_DNS, Words, destination_hash,
 };
 
 /// The port of HTTP/3.
@@ -45,8 +45,12 @@ fn sendmsg(ctx: *mut bpf_sock_addr, destination: &Words, family: u8) -> i32 {
         let origin = origin_of(ctx, run, destination, family, UDP, &task);
         return relay(ctx, settings, &origin);
     }
-    // The egress program asks the socket who sends: keep it with the socket.
     let Some(state) = state_of(socket_of(ctx)) else { return REFUSE };
+    // An IPv6 socket connected to a mapped address sends by way of IPv4, and comes here with the relay's address.
+    if state.kind == SOCKET_DNS && is_loopback(destination) && is_relay_of(ctx, destination, port) {
+        return PASS;
+    }
+    // The egress program asks the socket who sends: keep it with the socket.
     state.origin = origin_of(ctx, run, destination, family, UDP, &task);
     let kind = if port == QUIC_PORT {
         count!(run, refused_quic);
@@ -57,10 +61,19 @@ fn sendmsg(ctx: *mut bpf_sock_addr, destination: &Words, family: u8) -> i32 {
     } else {
         return PASS;
     };
-    let socket = field!(ctx, type_) | field!(ctx, protocol) << 16;
-    let seen = Bypass { kind, address: *destination, port, family: field!(ctx, family), socket, refused: true };
+    let socket = addr!(ctx, type_) | addr!(ctx, protocol) << 16;
+    let seen = Bypass { kind, address: *destination, port, family: addr!(ctx, family), socket, refused: true };
     bypass(run, &task, &seen);
     REFUSE
+}
+
+/// Whether this is the address that a connect of this socket was given.
+#[inline(always)]
+fn is_relay_of(ctx: *mut bpf_sock_addr, destination: &Words, port: u16) -> bool {
+    // SAFETY: the helper takes the context.
+    let cookie = unsafe { bpf_get_socket_cookie(ctx.cast()) };
+    let key = RelayKey { cookie, relay: *destination, relay_port: port, padding: [0; 3] };
+    maps::RELAYED.get_ptr(&key).is_some()
 }
 
 /// Sends the call to the relay and remembers whom the program meant. For IPv6 only the port is left to choose, and

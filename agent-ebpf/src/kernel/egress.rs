@@ -4,7 +4,7 @@
 use super::report::{Bypass, bypass, count};
 use super::{
     LOOPBACK_DEVICE, MAPPED, PASS, REFUSE, SOCK_DGRAM, SOCK_STREAM, TCP, Task, UDP, agent_lives, datagram::QUIC_PORT,
-    field, is_loopback, maps, settings_of,
+    sock, skb, socket, is_loopback, maps, settings_of,
 };
 use aya_ebpf::{
     bindings::{__sk_buff, bpf_sock},
@@ -35,7 +35,7 @@ struct Packet {
 /// The program: 1 sends the packet, 0 drops it (send() then fails with EPERM).
 #[inline(always)]
 pub fn egress(skb: *mut __sk_buff) -> i32 {
-    let socket = field!(skb, __bindgen_anon_2.sk);
+    let socket = socket!(skb, __sk_buff, __bindgen_anon_2);
     if socket.is_null() {
         return PASS;
     }
@@ -46,9 +46,9 @@ pub fn egress(skb: *mut __sk_buff) -> i32 {
     }
     // SAFETY: a full socket.
     let state = unsafe { maps::SOCKETS.get(socket) };
-    let kind = (field!(socket, type_), field!(socket, protocol));
+    let kind = (sock!(socket, type_), sock!(socket, protocol));
     let Some(packet) = read_packet(skb, kind.1) else { return REFUSE };
-    let stays = field!(skb, ifindex) == LOOPBACK_DEVICE;
+    let stays = skb!(skb, ifindex) == LOOPBACK_DEVICE;
     let to_loopback = is_loopback(&packet.destination);
     if kind == (SOCK_STREAM, TCP) && let Some(state) = &state {
         if state.kind == SOCKET_REDIRECTED && to_loopback && stays {
@@ -90,7 +90,7 @@ fn judge(
         count!(run, dropped_dead);
         return REFUSE;
     } else if kind == (SOCK_STREAM, TCP) {
-        if field!(socket, state) == STATE_LISTEN {
+        if sock!(socket, state) == STATE_LISTEN {
             return PASS;
         }
         (BYPASS_TCP, settings.mode == MODE_ENFORCE)
@@ -114,7 +114,7 @@ fn judge(
         kind: bypassed,
         address: packet.destination,
         port: packet.destination_port,
-        family: field!(socket, family),
+        family: sock!(socket, family),
         socket: kind.0 | kind.1 << 16,
         refused,
     };
@@ -157,7 +157,7 @@ fn is_quic(skb: *mut __sk_buff, packet: &Packet) -> bool {
 
 #[inline(always)]
 fn read_packet(skb: *mut __sk_buff, protocol: u32) -> Option<Packet> {
-    let (source, destination, transport) = if field!(skb, protocol) == ETHERTYPE_IPV4.to_be() >> 16 {
+    let (source, destination, transport) = if skb!(skb, protocol) == ETHERTYPE_IPV4.to_be() >> 16 {
         let first: u8 = load(skb, 0)?;
         let carries: u8 = load(skb, 9)?;
         let addresses: [u32; 2] = load(skb, 12)?;

@@ -6,7 +6,7 @@
 //! and the final ACK, which lets accept return, is not sent yet: accept cannot come first.
 
 use super::report::{count, header, send};
-use super::{AF_INET6, MAPPED, Task, connect::state_of, field, maps};
+use super::{AF_INET6, MAPPED, Task, connect::state_of, ops, socket, maps};
 use aya_ebpf::bindings::{BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_TCP_LISTEN_CB, bpf_sock_ops};
 use crewtap_ebpf::{
     AcceptedEvent, ConnectionKey, EVENT_ACCEPTED, ORIGIN_KERNEL_SOCKET, PeerKey, SOCKET_PASSIVE, SOCKET_REDIRECTED,
@@ -16,7 +16,7 @@ use crewtap_ebpf::{
 /// The program. Its return value means nothing for these operations.
 #[inline(always)]
 pub fn sock_ops(ops: *mut bpf_sock_ops) -> u32 {
-    match field!(ops, op) {
+    match ops!(ops, op) {
         BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB => established(ops),
         BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB => accepted(ops),
         BPF_SOCK_OPS_TCP_LISTEN_CB => listening(ops),
@@ -27,25 +27,25 @@ pub fn sock_ops(ops: *mut bpf_sock_ops) -> u32 {
 
 #[inline(always)]
 fn local(ops: *mut bpf_sock_ops) -> Words {
-    if field!(ops, family) == AF_INET6 {
-        [field!(ops, local_ip6[0]), field!(ops, local_ip6[1]), field!(ops, local_ip6[2]), field!(ops, local_ip6[3])]
+    if ops!(ops, family) == AF_INET6 {
+        [ops!(ops, local_ip6[0]), ops!(ops, local_ip6[1]), ops!(ops, local_ip6[2]), ops!(ops, local_ip6[3])]
     } else {
-        [0, 0, MAPPED, field!(ops, local_ip4)]
+        [0, 0, MAPPED, ops!(ops, local_ip4)]
     }
 }
 
 #[inline(always)]
 fn remote(ops: *mut bpf_sock_ops) -> Words {
-    if field!(ops, family) == AF_INET6 {
-        [field!(ops, remote_ip6[0]), field!(ops, remote_ip6[1]), field!(ops, remote_ip6[2]), field!(ops, remote_ip6[3])]
+    if ops!(ops, family) == AF_INET6 {
+        [ops!(ops, remote_ip6[0]), ops!(ops, remote_ip6[1]), ops!(ops, remote_ip6[2]), ops!(ops, remote_ip6[3])]
     } else {
-        [0, 0, MAPPED, field!(ops, remote_ip4)]
+        [0, 0, MAPPED, ops!(ops, remote_ip4)]
     }
 }
 
 #[inline(always)]
 fn established(ops: *mut bpf_sock_ops) {
-    let socket = field!(ops, __bindgen_anon_2.sk);
+    let socket = socket!(ops, bpf_sock_ops, __bindgen_anon_2);
     if socket.is_null() {
         return;
     }
@@ -59,9 +59,9 @@ fn established(ops: *mut bpf_sock_ops) {
     let key = ConnectionKey {
         client: local(ops),
         listener: remote(ops),
-        client_port: field!(ops, local_port) as u16,
-        listener_port: u32::from_be(field!(ops, remote_port)) as u16,
-        sequence: field!(ops, snd_una).wrapping_sub(1),
+        client_port: ops!(ops, local_port) as u16,
+        listener_port: u32::from_be(ops!(ops, remote_port)) as u16,
+        sequence: ops!(ops, snd_una).wrapping_sub(1),
     };
     if maps::ORIGINS.insert(&key, &state.origin, 0).is_err() {
         count!(run, map_full);
@@ -80,7 +80,7 @@ fn established(ops: *mut bpf_sock_ops) {
 
 #[inline(always)]
 fn accepted(ops: *mut bpf_sock_ops) {
-    let socket = field!(ops, __bindgen_anon_2.sk);
+    let socket = socket!(ops, bpf_sock_ops, __bindgen_anon_2);
     if socket.is_null() {
         return;
     }
@@ -94,15 +94,15 @@ fn accepted(ops: *mut bpf_sock_ops) {
         header: header(EVENT_ACCEPTED, run, &maker),
         peer: remote(ops),
         local: local(ops),
-        peer_port: u32::from_be(field!(ops, remote_port)) as u16,
-        local_port: field!(ops, local_port) as u16,
+        peer_port: u32::from_be(ops!(ops, remote_port)) as u16,
+        local_port: ops!(ops, local_port) as u16,
         padding: 0,
     });
 }
 
 #[inline(always)]
 fn listening(ops: *mut bpf_sock_ops) {
-    let socket = field!(ops, __bindgen_anon_2.sk);
+    let socket = socket!(ops, bpf_sock_ops, __bindgen_anon_2);
     if !socket.is_null() && let Some(state) = state_of(socket) {
         state.kind = SOCKET_PASSIVE;
     }

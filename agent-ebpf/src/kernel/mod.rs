@@ -75,22 +75,101 @@ settings! {
     SOCKET_FAMILY socket_family;
 }
 
-/// Reads one field through a raw pointer in one load: context fields may not be merged, split or reached by a
-/// changed context pointer.
-macro_rules! field {
-    ($base:expr, $($path:tt)+) => {
-        // SAFETY: the kernel guarantees the context for the time of the program; the verifier checks each load.
-        unsafe { core::ptr::read_volatile(&raw const (*$base).$($path)+) }
+/// Reads a 32-bit context field in one load with its own constant offset. In assembly, because the optimiser joins
+/// loads of two branches into one from a chosen address, and the verifier allows none but constant offsets.
+///
+/// # Safety
+/// `base` is a context or socket that the verifier knows, with a 32-bit field at `OFFSET`.
+#[inline(always)]
+pub unsafe fn load_word<const OFFSET: usize, T>(base: *const T) -> u32 {
+    let value: u64;
+    // SAFETY: by contract; the verifier checks it again.
+    unsafe {
+        core::arch::asm!("{value} = *(u32 *)({base} + {offset})", value = out(reg) value, base = in(reg) base,
+            offset = const OFFSET, options(pure, readonly, nostack, preserves_flags));
+    }
+    value as u32
+}
+
+/// [`load_word`] for a 64-bit field, which holds a pointer.
+///
+/// # Safety
+/// As for [`load_word`].
+#[inline(always)]
+pub unsafe fn load_pointer<const OFFSET: usize, T, P>(base: *const T) -> *mut P {
+    let value: *mut P;
+    // SAFETY: by contract; the verifier checks it again.
+    unsafe {
+        core::arch::asm!("{value} = *(u64 *)({base} + {offset})", value = out(reg) value, base = in(reg) base,
+            offset = const OFFSET, options(pure, readonly, nostack, preserves_flags));
+    }
+    value
+}
+
+/// Writes a 32-bit context field.
+///
+/// # Safety
+/// As for [`load_word`], of a field that may be written.
+#[inline(always)]
+pub unsafe fn store_word<const OFFSET: usize, T>(base: *mut T, value: u32) {
+    // SAFETY: by contract; the verifier checks it again.
+    unsafe {
+        core::arch::asm!("*(u32 *)({base} + {offset}) = {value}", value = in(reg) u64::from(value),
+            base = in(reg) base, offset = const OFFSET, options(nostack, preserves_flags));
+    }
+}
+
+/// Declares how fields of one kind of context are read.
+macro_rules! context {
+    ($dollar:tt $name:ident $type:ident) => {
+        /// Reads a 32-bit field, or one word of an array of them.
+        macro_rules! $name {
+            ($dollar base:expr, $dollar field:ident $dollar([$dollar index:literal])?) => {
+                // SAFETY: the kernel gave us this pointer and keeps it for the time of the program.
+                unsafe {
+                    $crate::kernel::load_word::<
+                        { core::mem::offset_of!(aya_ebpf::bindings::$type, $dollar field) $dollar(+ 4 * $dollar index)? },
+                        aya_ebpf::bindings::$type,
+                    >($dollar base)
+                }
+            };
+        }
+        pub(crate) use $name;
     };
 }
-/// Writes one context field in one store.
-macro_rules! set_field {
-    ($base:expr, $field:ident $([$index:expr])?, $value:expr) => {
-        // SAFETY: as for `field!`; the verifier refuses fields that may not be written.
-        unsafe { core::ptr::write_volatile(&raw mut (*$base).$field $([$index])?, $value) }
+context!($ addr bpf_sock_addr);
+context!($ sock bpf_sock);
+context!($ ops bpf_sock_ops);
+context!($ skb __sk_buff);
+
+/// Writes a 32-bit field of a sock_addr context.
+macro_rules! set_addr {
+    ($base:expr, $field:ident $([$index:literal])?, $value:expr) => {
+        // SAFETY: as for reading; the verifier refuses fields that may not be written.
+        unsafe {
+            $crate::kernel::store_word::<
+                { core::mem::offset_of!(aya_ebpf::bindings::bpf_sock_addr, $field) $(+ 4 * $index)? },
+                aya_ebpf::bindings::bpf_sock_addr,
+            >($base, $value)
+        }
     };
 }
-pub(crate) use {field, set_field};
+pub(crate) use set_addr;
+
+/// Reads the socket of a context.
+macro_rules! socket {
+    ($base:expr, $type:ident, $union:ident) => {
+        // SAFETY: as for words.
+        unsafe {
+            $crate::kernel::load_pointer::<
+                { core::mem::offset_of!(aya_ebpf::bindings::$type, $union) },
+                aya_ebpf::bindings::$type,
+                aya_ebpf::bindings::bpf_sock,
+            >($base)
+        }
+    };
+}
+pub(crate) use socket;
 
 /// Who is calling.
 #[derive(Clone, Copy)]
@@ -149,7 +228,10 @@ pub fn settings_of(run: u64) -> Option<&'static RunSettings> {
 /// Whether the agent lives and has said so in time (law 3).
 #[inline(always)]
 pub fn agent_lives() -> bool {
-    let alive = maps::GLOBAL.get(0).is_some_and(|global| field!(global, alive) == 1);
+    let alive = maps::GLOBAL.get(0).is_some_and(|global| {
+        // SAFETY: an aligned word of an array map.
+        unsafe { core::ptr::read_volatile(&raw const global.alive) == 1 }
+    });
     let beat = maps::HEARTBEAT.get(0).map_or(0, |beat| {
         // SAFETY: an aligned word of an array map.
         unsafe { core::ptr::read_volatile(beat) }

@@ -1,7 +1,7 @@
 //! What the captured program is told: the peer that it asked for, not the relay.
 
 use super::connect::{destination_port, destination4, destination6, rewrite, socket_of};
-use super::{AF_INET6, MAPPED, PASS, field, is_loopback, is_mapped, maps};
+use super::{AF_INET6, MAPPED, PASS, sock, is_loopback, is_mapped, maps};
 use aya_ebpf::{
     bindings::bpf_sock_addr,
     helpers::generated::bpf_get_socket_cookie,
@@ -50,17 +50,17 @@ fn getpeername(ctx: *mut bpf_sock_addr, shown: &Words, family: u8) -> i32 {
     }
     // An MPTCP socket keeps nothing itself: its subflow was redirected.
     let socket = socket_of(ctx);
-    let client = if field!(socket, family) == AF_INET6 {
-        [field!(socket, src_ip6[0]), field!(socket, src_ip6[1]), field!(socket, src_ip6[2]), field!(socket, src_ip6[3])]
+    let client = if sock!(socket, family) == AF_INET6 {
+        [sock!(socket, src_ip6[0]), sock!(socket, src_ip6[1]), sock!(socket, src_ip6[2]), sock!(socket, src_ip6[3])]
     } else {
-        [0, 0, MAPPED, field!(socket, src_ip4)]
+        [0, 0, MAPPED, sock!(socket, src_ip4)]
     };
     let run = super::current_run();
     let key = PeerKey {
         run: [run as u32, (run >> 32) as u32],
         client,
         relay: *shown,
-        client_port: field!(socket, src_port) as u16,
+        client_port: sock!(socket, src_port) as u16,
         relay_port: destination_port(ctx),
     };
     // SAFETY: read at once.

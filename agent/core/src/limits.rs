@@ -45,6 +45,31 @@ pub const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
 /// Kept free at the end of a segment so that sessions can still be closed on record when the disk is full.
 pub const SEGMENT_RESERVE_BYTES: u64 = 256 * 1024;
 
+/// Smallest segment, in bytes: below it, headers and reserves would weigh more than records.
+pub const SEGMENT_BYTES_MIN: u64 = 64 * 1024;
+
+/// Largest share of its file system that one segment takes, as a divisor: the active segment, its spare and
+/// the sealing of a third must leave most of a small disk to records.
+pub const SEGMENT_DISK_SHARE: u64 = 16;
+
+/// Share of a small segment that is its reserve, as a divisor; `SEGMENT_RESERVE_BYTES` bounds it.
+pub const SEGMENT_RESERVE_SHARE: u64 = 4;
+
+/// Records that the follower takes at once, in bytes: bounds its memory and what a sink gets in one call.
+pub const FOLLOW_BATCH_BYTES: usize = 2 * 1024 * 1024;
+
+/// Pause after the follower met an error (disk full, a failing sink) before it tries again.
+pub const FOLLOW_RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Bytes of a journal file that are read at once.
+pub const JOURNAL_READ_BYTES: usize = 256 * 1024;
+
+/// Slices of one `pwritev`; Linux takes 1024 at most (`IOV_MAX`).
+pub const WRITE_SLICES_MAX: usize = 1024;
+
+/// Findings that a verification keeps; beyond it they are counted. A changed tile names at most 256 records.
+pub const FINDINGS_MAX: usize = 4096;
+
 /// How often the follower looks for new records while there is activity.
 pub const FOLLOW_INTERVAL: Duration = Duration::from_millis(2);
 
@@ -110,3 +135,9 @@ pub const SEARCHED_PAYLOAD_BYTES: usize = RELAY_BUFFER_BYTES;
 
 /// Bytes of one side of a session that can be found by their text: full-text rows cost eight times a journal record.
 pub const SEARCHED_STREAM_BYTES: u64 = 1024 * 1024;
+
+/// After so long a store that another agent holds, without serving, is tried again: that one may be ending.
+pub const AGENT_RETRY_INTERVAL: Duration = Duration::from_millis(250);
+
+/// How often `run` asks again when an agent that was just ending has taken its request with it.
+pub const AGENT_ATTEMPTS_MAX: usize = 3;

@@ -123,7 +123,7 @@ struct Rule {
     protocol: Protocol,
     ports: &'static [u16],
     /// Where the format is written down; read by the test that wants one for each.
-    #[cfg_attr(not(test), allow(dead_code, reason = "documentation that a test insists on"))]
+    #[cfg_attr(not(test), expect(dead_code, reason = "documentation that a test insists on"))]
     source: &'static str,
     fits: fn(&[u8]) -> Fit,
 }
@@ -142,6 +142,16 @@ pub fn sniff(client: &[u8], server: &[u8], port: u16) -> Sniff {
         (Sniff::NeedMore, _) | (_, Sniff::NeedMore) => Sniff::NeedMore,
         (Sniff::Opaque, Sniff::Opaque) => Sniff::Opaque,
     }
+}
+
+/// The answer when no more bytes come in time: what could still fit is taken not to.
+#[must_use]
+pub fn settle(client: &[u8], server: &[u8], port: u16) -> Option<Protocol> {
+    let decided = |rules: &'static [Rule], bytes: &[u8]| {
+        let mut fitting = rules.iter().filter(|rule| rule.ports.is_empty() || rule.ports.contains(&port));
+        fitting.find(|rule| !bytes.is_empty() && (rule.fits)(bytes) == Fit::Yes).map(|rule| rule.protocol)
+    };
+    decided(client::RULES, client).or_else(|| decided(server::RULES, server))
 }
 
 fn judge(rules: &[Rule], bytes: &[u8], port: u16) -> Sniff {
@@ -163,7 +173,11 @@ fn judge(rules: &[Rule], bytes: &[u8], port: u16) -> Sniff {
 /// (3306), NATS (4222), RFC 6143 (5900). SSH clients send their version without waiting, but may wait.
 #[must_use]
 pub const fn server_speaks_first(port: u16) -> bool {
-    matches!(port, 21 | 22 | 23 | 25 | 110 | 119 | 143 | 587 | 873 | 2222 | 2525 | 3306 | 3307 | 4222 | 33060 | 5900..=5909)
+    matches!(
+        port,
+        21 | 22 | 23 | 25 | 110 | 119 | 143 | 587 | 873 | 2222 | 2525 | 3306 | 3307 | 4222 | 33060 | 5900
+            ..=5909
+    )
 }
 
 /// The protocol that usually lives on a port, for a session in which nobody said anything that tells.

@@ -78,6 +78,23 @@ fn parse_stat(line: &[u8]) -> Option<Stat> {
     Some(Stat { comm, state, ppid, group, session, start_ticks })
 }
 
+/// Whether a thread id is that of a thread which does not lead its process; what is gone is taken for a process.
+#[must_use]
+pub fn is_thread(tid: u32) -> bool {
+    let text = fs::read_to_string(format!("/proc/{tid}/status")).unwrap_or_default();
+    let leader = text.lines().find_map(|line| line.strip_prefix("Tgid:")).and_then(|id| id.trim().parse().ok());
+    leader.is_some_and(|leader: u32| leader != tid)
+}
+
+/// Ends a process.
+///
+/// # Errors
+/// When it is gone already.
+pub fn kill(pid: u32) -> io::Result<()> {
+    let pid = i32::try_from(pid).map_err(io::Error::other)?;
+    Ok(nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL)?)
+}
+
 /// Reads `/proc/PID/status`.
 ///
 /// # Errors
@@ -106,6 +123,18 @@ fn parse_status(text: &str) -> Option<Status> {
 pub fn login_uid(pid: u32) -> Option<u32> {
     let text = fs::read_to_string(format!("/proc/{pid}/loginuid")).ok()?;
     text.trim().parse().ok().filter(|uid| *uid != u32::MAX)
+}
+
+/// Soft and hard limit of core files, in bytes ([`u64::MAX`]: none).
+///
+/// # Errors
+/// When the process is gone or the table is not what proc(5) says.
+pub fn core_limits(pid: u32) -> io::Result<(u64, u64)> {
+    let table = fs::read_to_string(format!("/proc/{pid}/limits"))?;
+    let row = table.lines().find_map(|line| line.strip_prefix("Max core file size"));
+    let number = |word: &str| if word == "unlimited" { Some(u64::MAX) } else { word.parse().ok() };
+    let mut words = row.unwrap_or_default().split_ascii_whitespace().filter_map(number);
+    words.next().zip(words.next()).ok_or_else(|| malformed("limits"))
 }
 
 /// Path of the executable, as the kernel spells it (`… (deleted)` included).
@@ -170,8 +199,8 @@ pub fn bounded(argv: impl IntoIterator<Item = String>) -> Vec<String> {
 /// The form of an argument vector that may be written down: credentials in it are redacted.
 /// The only way from a command line to the journal.
 #[must_use]
-pub fn redacted(argv: Vec<String>, _digest: &Digest) -> Vec<String> {
-    argv
+pub fn redacted(argv: Vec<String>, digest: &Digest) -> Vec<String> {
+    crewtap_core::mask::argv::redact(&argv, &|value| digest(value)).argv
 }
 
 /// A process that cannot be mistaken for another while this is held: its pid is not reused before it has

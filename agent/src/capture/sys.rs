@@ -240,3 +240,25 @@ pub fn kill(pid: nix::unistd::Pid, number: i32) -> nix::Result<()> {
     // SAFETY: kill(2) takes two integers and touches no memory of ours.
     nix::errno::Errno::result(unsafe { libc::kill(pid.as_raw(), number) }).map(|_| ())
 }
+
+/// A value that owns a descriptor.
+///
+/// # Safety
+/// `as_raw_fd` always tells the same descriptor, which stays open and the same as long as the value lives.
+pub unsafe trait OwnsDescriptor: AsRawFd {}
+// SAFETY: the ring buffer's map is opened once and closed when the value is dropped.
+unsafe impl OwnsDescriptor for super::kernel::Events {}
+// SAFETY: the socket is bound once and closed when the value is dropped.
+unsafe impl OwnsDescriptor for super::listen::DnsSocket {}
+
+/// A descriptor that is owned by its value, watched for input.
+///
+/// # Errors
+/// Outside of a runtime, or when the kernel refuses.
+pub fn watched<T: OwnsDescriptor>(
+    owner: T,
+    interest: tokio::io::Interest,
+) -> io::Result<tokio::io::unix::AsyncFd<T>> {
+    // SAFETY: a type that implements `OwnsDescriptor` keeps the one descriptor that it tells open until it is dropped.
+    unsafe { tokio::io::unix::AsyncFd::register_with_interest(owner, interest) }.map_err(io::Error::from)
+}

@@ -4,8 +4,24 @@
 
 pub mod agent;
 mod completions;
+mod processes;
+pub mod reindex;
 pub mod run;
+pub mod runs;
+mod screen;
+pub mod search;
+pub mod show;
+mod show_run;
+mod show_session;
 mod stage;
+pub mod store;
+mod stream;
+mod table;
+pub mod timeline;
+pub mod verify;
+
+#[cfg(test)]
+mod tests;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -17,6 +33,7 @@ use crate::capture::sys;
 use crate::config::{Config, ConfigError};
 use crate::selftest;
 use agent::Launch;
+use store::StoreDir;
 
 /// The agent behind `crewtap agent`: serves until its life ends. Given by the program, so that the command
 /// line does not depend on what is behind it.
@@ -74,12 +91,16 @@ impl Global {
     }
 }
 
-// The verbs of the analyst (runs, show, timeline, search, verify, reindex) stand between `Agent` and
-// `Completions`, each with the `Args` of its own file.
 #[derive(Subcommand, Debug)]
 enum Verb {
     Run(run::RunArgs),
     Agent(agent::AgentArgs),
+    Runs(runs::RunsArgs),
+    Show(show::ShowArgs),
+    Timeline(timeline::TimelineArgs),
+    Search(search::SearchArgs),
+    Verify(verify::VerifyArgs),
+    Reindex(reindex::ReindexArgs),
     #[command(hide = true)]
     SelfTest,
     Completions(completions::CompletionsArgs),
@@ -102,6 +123,12 @@ pub fn main(serve: Serve) -> ExitCode {
         Verb::Stage(args) => (stage::run(&args), FAILED_RUN),
         Verb::SelfTest => (Ok(if selftest::child() { ExitCode::SUCCESS } else { ExitCode::FAILURE }), FAILED),
         Verb::Agent(args) => (agent::run(&args, &cli.global, serve), FAILED),
+        Verb::Runs(args) => (in_store(&cli.global, |store| runs::run(store, &args)), FAILED),
+        Verb::Show(args) => (in_store(&cli.global, |store| show::run(store, &args)), FAILED),
+        Verb::Timeline(args) => (in_store(&cli.global, |store| timeline::run(store, &args)), FAILED),
+        Verb::Search(args) => (in_store(&cli.global, |store| search::run(store, &args)), FAILED),
+        Verb::Verify(args) => (in_store(&cli.global, |store| verify::run(store, &args)), FAILED),
+        Verb::Reindex(args) => (in_store(&cli.global, |store| reindex::run(store, &args)), FAILED),
         Verb::Completions(args) => (for_a_pipe(|| completions::run(&args)), FAILED),
         Verb::Man(args) => (for_a_pipe(|| completions::man(&args)), FAILED),
     };
@@ -117,6 +144,15 @@ fn for_a_pipe(verb: impl FnOnce() -> anyhow::Result<ExitCode>) -> anyhow::Result
     verb()
 }
 
+/// An analyst's verb, on the store that the options name.
+fn in_store(
+    global: &Global,
+    verb: impl FnOnce(&StoreDir) -> anyhow::Result<ExitCode>,
+) -> anyhow::Result<ExitCode> {
+    let store = StoreDir::new(global.config()?.data_dir);
+    for_a_pipe(|| verb(&store))
+}
+
 /// Help and version go to standard output with status 0. Wrong use is told apart by verb, because the status
 /// of `run` otherwise belongs to the command.
 fn usage(error: &clap::Error, words: &[OsString]) -> ExitCode {
@@ -124,8 +160,24 @@ fn usage(error: &clap::Error, words: &[OsString]) -> ExitCode {
     if !error.use_stderr() {
         return ExitCode::SUCCESS;
     }
-    let verb = words.iter().skip(1).find(|word| !word.as_encoded_bytes().starts_with(b"-"));
-    if verb.is_some_and(|verb| verb == "run") { ExitCode::from(FAILED_RUN) } else { ExitCode::from(FAILED) }
+    if verb_of(words).is_some_and(|verb| verb == "run") {
+        ExitCode::from(FAILED_RUN)
+    } else {
+        ExitCode::from(FAILED)
+    }
+}
+
+/// The verb of a command line that could not be parsed.
+fn verb_of(words: &[OsString]) -> Option<&OsString> {
+    let mut words = words.iter().skip(1);
+    loop {
+        let word = words.next()?;
+        if word == "--config" || word == "--data-dir" {
+            words.next()?;
+        } else if !word.as_encoded_bytes().starts_with(b"-") {
+            return Some(word);
+        }
+    }
 }
 
 /// The command line as clap sees it, for completions and manual pages.
@@ -134,7 +186,7 @@ fn command() -> clap::Command {
 }
 
 #[cfg(test)]
-mod tests {
+mod consistency {
     #[test]
     fn the_command_line_is_consistent() {
         super::command().debug_assert();

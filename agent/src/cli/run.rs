@@ -39,7 +39,7 @@ pub(super) const HIDDEN: &str = "crewtap-hidden";
 /// directory, on the same terminal. Nothing is set for it; its children are captured too, also those that
 /// outlive it.
 #[derive(Args, Debug)]
-#[command(after_help = "Examples:\n  \
+#[command(override_usage = "crewtap run [OPTIONS] [--] CMD [ARGS]...", after_help = "Examples:\n  \
     sudo crewtap run -- crewai run\n  \
     sudo crewtap run --name nightly -- python -m my_crew --topic prices\n  \
     sudo crewtap run --user ci -q -- make crew\n\n\
@@ -96,8 +96,7 @@ pub(super) fn run(args: &RunArgs, global: &Global, umask: u32) -> anyhow::Result
     sys::set_disposition(Signal::SIGCHLD, sys::Disposition::Default)?;
     let config = global.config()?;
     let invocation = invocation::resolve(args.user.as_deref(), umask)?;
-    let mut agent = connect_or_start(&config.data_dir, &agent_arguments(&config))?;
-    let started = agent.start_run(request(args, &invocation)?)?;
+    let (mut agent, started) = start(&config, &request(args, &invocation)?)?;
     refuse_hidden_directory(&started)?;
     if !args.quiet {
         for note in started.notes.iter().cloned().chain(names::note()) {
@@ -114,6 +113,18 @@ pub(super) fn run(args: &RunArgs, global: &Global, umask: u32) -> anyhow::Result
         say_end(&started, told);
     }
     end_like(&end)
+}
+
+/// An agent that was just ending may take the request with it; the next one gets it then.
+fn start(config: &Config, request: &StartRun) -> anyhow::Result<(Client, Started)> {
+    let mut attempts = 1..=limits::AGENT_ATTEMPTS_MAX;
+    loop {
+        let mut agent = connect_or_start(&config.data_dir, &agent_arguments(config))?;
+        match agent.start_run(request.clone()) {
+            Err(ClientError::Gone) if attempts.next().is_some() => {}
+            other => return Ok((agent, other?)),
+        }
+    }
 }
 
 fn refuse_inside_a_run() -> anyhow::Result<()> {
@@ -170,6 +181,7 @@ fn specification(args: &RunArgs, invocation: Invocation, started: &Started, sign
         argv: args.command.iter().map(|word| spec::bytes(word)).collect(),
         environment: invocation.environment.iter().map(|word| spec::bytes(word)).collect(),
         umask: invocation.umask,
+        core_limits: invocation.core_limits,
         blocked: signals.blocked_before(),
         ignore_pipe: sys::sigpipe_was_ignored(),
         ignore_child: false,

@@ -16,6 +16,7 @@ use clap::Args;
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::{AccessFlags, Gid, Uid, access, execve, setgroups, setresgid, setresuid};
 use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
@@ -61,6 +62,10 @@ fn become_command(spec: &Spec) -> anyhow::Result<NotStarted> {
     hide(&spec.hide)?;
     if spec.no_raw_sockets {
         remove_capability_from_bounding_set(CapabilitySet::NET_RAW).context("cannot give up raw sockets")?;
+    }
+    if let Some((soft, hard)) = spec.core_limits {
+        // Raising it needs a capability that root of a container may lack; nothing depends on it.
+        let _refused = setrlimit(Resource::RLIMIT_CORE, soft, hard);
     }
     become_user(spec).context("cannot become the user")?;
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(spec.umask));

@@ -138,6 +138,9 @@ impl Client {
             Ok(_) if line.ends_with(b"\n") => {}
             Ok(_) => return Err(ClientError::Gone),
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Err(ClientError::Gone),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Err(ClientError::Io(io::ErrorKind::TimedOut.into()));
+            }
             Err(error) => return Err(error.into()),
         }
         match decode(&line)? {

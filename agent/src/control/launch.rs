@@ -69,10 +69,22 @@ pub fn connect_or_start(data_dir: &Path, arguments: &[OsString]) -> Result<Clien
         other => return Ok(other?),
     }
     let watch = Watch::new(data_dir).map_err(failed)?;
-    match start(data_dir, arguments)? {
-        Outcome::Ready => Ok(Client::connect(data_dir)?),
-        Outcome::Busy => watch.client(data_dir).ok_or(LaunchError::Silent),
-        Outcome::Failed(why) => Err(LaunchError::Failed(why)),
+    let until = Instant::now() + limits::AGENT_START_WAIT;
+    loop {
+        match start(data_dir, arguments)? {
+            Outcome::Ready => match Client::connect(data_dir) {
+                // Stopped the moment it was ready.
+                Err(ClientError::NoAgent(_)) if Instant::now() < until => {}
+                other => return Ok(other?),
+            },
+            Outcome::Failed(why) => return Err(LaunchError::Failed(why)),
+            // `crewtap agent` is starting by itself, or the last one is just ending.
+            Outcome::Busy => match watch.client(data_dir) {
+                Some(client) => return Ok(client),
+                None if Instant::now() < until => {}
+                None => return Err(LaunchError::Silent),
+            },
+        }
     }
 }
 
@@ -197,9 +209,9 @@ impl Watch {
         Ok(Self(inotify))
     }
 
-    /// A connection, when the socket appears in time.
+    /// A connection, when the socket appears soon.
     fn client(&self, data_dir: &Path) -> Option<Client> {
-        let until = Instant::now() + limits::AGENT_START_WAIT;
+        let until = Instant::now() + limits::AGENT_RETRY_INTERVAL;
         loop {
             if let Ok(client) = Client::connect(data_dir) {
                 return Some(client);

@@ -14,7 +14,7 @@ use crewtap_core::id::RunId;
 use crewtap_core::limits;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::LocalSet;
 
 use super::{Agent, Exit, LineError, Peer, Refusal, Reply, Request, decode, encode};
@@ -38,7 +38,8 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
 }
 
 /// Serves clients until the future is dropped. `captured` tells whether a pid is in a capture cgroup; it says
-/// yes when it cannot tell.
+/// yes when it cannot tell. `clients` always holds how many are connected: an agent on demand must not end
+/// while there is one, because a run may be about to be asked for.
 ///
 /// # Errors
 /// When the listener fails for good.
@@ -46,24 +47,25 @@ pub async fn serve<A: Agent + 'static>(
     listener: UnixListener,
     agent: Rc<A>,
     captured: impl Fn(u32) -> bool,
+    clients: watch::Sender<usize>,
 ) -> io::Result<()> {
-    let clients = Rc::new(Semaphore::new(limits::CONTROL_CLIENTS_MAX));
+    let places = Rc::new(Semaphore::new(limits::CONTROL_CLIENTS_MAX));
     let local = LocalSet::new();
     local
         .run_until(async {
             loop {
-                let place = Rc::clone(&clients);
-                let Ok(()) = place.acquire().await.map(tokio::sync::SemaphorePermit::forget) else {
-                    return Ok(());
-                };
+                let place = places.acquire().await.map_err(io::Error::other)?;
+                place.forget();
                 let stream = accept(&listener).await?;
+                clients.send_modify(|count| *count += 1);
                 let peer = admit(&stream, &captured);
-                let (agent, clients) = (Rc::clone(&agent), Rc::clone(&clients));
+                let (agent, places, clients) = (Rc::clone(&agent), Rc::clone(&places), clients.clone());
                 tokio::task::spawn_local(async move {
                     if let Err(error) = converse(stream, peer, &*agent).await {
                         tracing::debug!(%error, "control connection");
                     }
-                    clients.add_permits(1);
+                    places.add_permits(1);
+                    clients.send_modify(|count| *count -= 1);
                 });
             }
         })

@@ -284,7 +284,8 @@ fn summary_of(run: &Run, processes: u64, complete: bool) -> Summary {
 }
 
 fn run_started(daemon: &Daemon, run: &Run, request: &StartRun, invoker: Process) -> RunStarted {
-    let digest = |value: &[u8]| daemon.key.digest(value);
+    let key = daemon.key.clone();
+    let digest = move |value: &[u8]| key.digest(value);
     RunStarted {
         name: request.name.clone(),
         argv: process::redacted(request.argv.clone(), &digest),

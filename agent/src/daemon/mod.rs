@@ -21,13 +21,13 @@ use crewtap_core::id::RunId;
 use crewtap_core::limits;
 use crewtap_core::run::{Mode, RunOutcome};
 use nix::sys::utsname::uname;
-use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 
 use crate::capture::cgroup;
 use crate::capture::kernel::{Events, Kernel, KernelOptions};
 use crate::capture::process::ProcessCache;
+use crate::capture::sys;
 use crate::cli::agent::{Busy, Launch, Life};
 use crate::config::{self, Config};
 use crate::control::launch::{self, Ready};
@@ -38,7 +38,7 @@ use crate::journal::{self, Journal, JournalError, Reader, Sink};
 use crate::proto::dns::relay::Relay;
 use crate::proxy::Proxy;
 use crate::recorder::Recorder;
-use crate::runs::{Counts, Runs};
+use crate::runs::Runs;
 use crate::session::Ground;
 use live::{Alive, Exits, Finished};
 use namespaces::Namespaces;
@@ -206,13 +206,14 @@ fn serve(
         let handle = Rc::new(Handle(daemon.clone()));
         let parent = daemon.kernel.parent().clone();
         let captured = move |pid| !matches!(cgroup::run_of_process(&parent, pid), Ok(None));
+        let (clients, connected) = tokio::sync::watch::channel(0);
         ready.tell();
         tokio::select! {
-            served = control::serve(listener, handle, captured) => served.map_err(io("serve the control socket")),
+            served = control::serve(listener, handle, captured, clients) => served.map_err(io("serve the control socket")),
             read = daemon.watch(events) => read.map_err(io("read the kernel's events")),
             () = daemon.beat() => Ok(()),
             () = daemon.look() => Ok(()),
-            () = daemon.idle(), if life == Life::OnDemand => Ok(()),
+            () = daemon.idle(connected), if life == Life::OnDemand => Ok(()),
             _ = terminate.recv() => Ok(()),
             _ = interrupt.recv() => Ok(()),
         }
@@ -275,7 +276,7 @@ impl Daemon {
 
     /// Reads the kernel's events until the ring buffer fails.
     async fn watch(&self, events: Events) -> io::Result<()> {
-        let mut events = AsyncFd::with_interest(events, tokio::io::Interest::READABLE)?;
+        let mut events = sys::watched(events, tokio::io::Interest::READABLE)?;
         let watch = watch::Watch {
             runs: &self.runs,
             processes: &self.processes,
@@ -296,12 +297,12 @@ impl Daemon {
         }
     }
 
-    /// Resolves when no run has been alive for a while.
-    async fn idle(&self) {
+    /// Resolves when no run has been alive and nobody has been connected for a while.
+    async fn idle(&self, connected: tokio::sync::watch::Receiver<usize>) {
         let mut since = Instant::now();
         while since.elapsed() < IDLE_LIFE {
             tokio::time::sleep(Duration::from_millis(100)).await;
-            if self.alive.count() > 0 {
+            if self.alive.count() > 0 || *connected.borrow() > 0 {
                 since = Instant::now();
             }
         }

@@ -4,7 +4,7 @@
 
 use std::io;
 use std::net::TcpListener;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -25,7 +25,8 @@ enum Work {
 /// The threads.
 #[derive(Debug)]
 pub struct Workers {
-    threads: Vec<(mpsc::Sender<Work>, JoinHandle<()>)>,
+    queues: RwLock<Vec<mpsc::Sender<Work>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 /// Listeners that wait for a thread to take them; there are 17 of each kind per network namespace.
@@ -38,16 +39,18 @@ impl Workers {
     /// When a thread or its runtime cannot be made.
     pub fn start(proxy: &Arc<Proxy>) -> io::Result<Self> {
         let count = std::thread::available_parallelism().map_or(1, usize::from);
-        let threads = (0..count).map(|number| {
-            let (sender, receiver) = mpsc::channel(WORK_MAX);
+        let (mut queues, mut threads) = (Vec::new(), Vec::new());
+        for number in 0..count {
+            let (queue, receiver) = mpsc::channel(WORK_MAX);
             let proxy = proxy.clone();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let thread = std::thread::Builder::new()
                 .name(format!("proxy-{number}"))
                 .spawn(move || LocalSet::new().block_on(&runtime, serve(proxy, receiver)))?;
-            Ok((sender, thread))
-        });
-        Ok(Self { threads: threads.collect::<io::Result<_>>()? })
+            queues.push(queue);
+            threads.push(thread);
+        }
+        Ok(Self { queues: RwLock::new(queues), threads: Mutex::new(threads) })
     }
 
     /// Serves a listener on every thread: whichever is idle takes the next connection.
@@ -55,8 +58,8 @@ impl Workers {
     /// # Errors
     /// When its descriptor cannot be shared, or a thread is gone.
     pub async fn serve(&self, listener: &TcpListener) -> io::Result<()> {
-        for (sender, _) in &self.threads {
-            send(sender, Work::Connections(listener.try_clone()?)).await?;
+        for queue in self.queues() {
+            send(&queue, Work::Connections(listener.try_clone()?)).await?;
         }
         Ok(())
     }
@@ -66,25 +69,29 @@ impl Workers {
     /// # Errors
     /// When the thread is gone.
     pub async fn resolve(&self, socket: DnsSocket, relay: Arc<Relay>) -> io::Result<()> {
-        match self.threads.first() {
-            Some((sender, _)) => send(sender, Work::Names(socket, relay)).await,
+        match self.queues().first() {
+            Some(queue) => send(queue, Work::Names(socket, relay)).await,
             None => Err(io::Error::other("no proxy thread")),
         }
     }
 
     /// Ends the threads; sessions that are still open are aborted on record.
-    pub fn stop(self) {
-        for (sender, thread) in self.threads {
-            drop(sender);
+    pub fn stop(&self) {
+        self.queues.write().unwrap_or_else(PoisonError::into_inner).clear();
+        for thread in self.threads.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
             if thread.join().is_err() {
                 tracing::error!("a proxy thread had panicked");
             }
         }
     }
+
+    fn queues(&self) -> Vec<mpsc::Sender<Work>> {
+        self.queues.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
-async fn send(sender: &mpsc::Sender<Work>, work: Work) -> io::Result<()> {
-    sender.send(work).await.map_err(|_| io::Error::other("a proxy thread has ended"))
+async fn send(queue: &mpsc::Sender<Work>, work: Work) -> io::Result<()> {
+    queue.send(work).await.map_err(|_| io::Error::other("a proxy thread has ended"))
 }
 
 async fn serve(proxy: Arc<Proxy>, mut work: mpsc::Receiver<Work>) {

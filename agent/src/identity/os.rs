@@ -83,36 +83,33 @@ pub fn invoker(pid: u32, claimed: Option<u32>) -> Result<Invoker, InvokerError> 
     };
     let found = if status.uid == 0 { nearest_sudo(&stat) } else { None };
     let Some(found) = found else { return Ok(plain) };
-    let caller = caller_of_sudo(found.pid)?;
-    let caller_uid = caller.as_ref().map(|(_, _, status)| status.uid);
-    let uid = judge(claimed, caller_uid, login_uid)?;
+    let call = call_of_sudo(found.pid)?;
+    let uid = judge(claimed, call.uid, login_uid)?;
     let sudo_user = user_name(uid);
     if found.behind_a_shell {
         return Ok(Invoker { sudo_user, ..plain });
     }
     let sudo = Some(Sudo { pid: found.pid });
-    Ok(match caller {
-        Some((pid, _, status)) if status.uid == uid => {
+    Ok(match call.caller {
+        Some((pid, status)) if status.uid == uid => {
             Invoker { uid, gid: status.gid, groups: Some(status.groups), pid, login_uid, sudo, sudo_user }
         }
-        _ => {
+        // sudo took the place of the shell that called it, or that one has ended.
+        other => {
             let gid = nix::unistd::User::from_uid(uid.into()).ok().flatten().map(|user| user.gid.as_raw());
-            Invoker { uid, gid: gid.unwrap_or(uid), groups: None, pid: found.pid, login_uid, sudo, sudo_user }
+            let pid = other.map_or(found.pid, |(pid, _)| pid);
+            Invoker { uid, gid: gid.unwrap_or(uid), groups: None, pid, login_uid, sudo, sudo_user }
         }
     })
 }
 
 /// Who sudo was called by: what it put into the environment, as far as the kernel does not contradict.
-fn judge(
-    claimed: Option<u32>,
-    caller: Option<u32>,
-    login: Option<u32>,
-) -> Result<u32, InvokerError> {
-    match (claimed, caller) {
+fn judge(claimed: Option<u32>, kernel: Option<u32>, login: Option<u32>) -> Result<u32, InvokerError> {
+    match (claimed, kernel) {
         (None, Some(found)) => Ok(found),
         (Some(claimed), Some(found)) if claimed == found => Ok(claimed),
         (Some(claimed), Some(found)) => Err(InvokerError::Contradiction { claimed, found }),
-        // Its caller has ended (nohup, setsid): the login is what is left to compare with.
+        // The login is all that is left to compare with.
         (Some(claimed), None) => match login {
             Some(found) if found != claimed && found != 0 => {
                 Err(InvokerError::Contradiction { claimed, found })
@@ -155,20 +152,34 @@ fn is_sudo(pid: u32) -> bool {
     named && file.is_ok_and(|file| file.uid() == 0 && file.mode() & libc::S_ISUID != 0)
 }
 
-/// The process that called sudo (with use_pty there are two sudos, one above the other); none when it has ended.
-fn caller_of_sudo(sudo: u32) -> Result<Option<(u32, Stat, Status)>, InvokerError> {
-    let (mut below, (mut stat, _)) = (sudo, facts_of(sudo)?);
+/// What the kernel knows of the call of a sudo.
+struct Call {
+    /// Real user id of whoever called; none when only root's is left to see, which proves nothing: a parent that
+    /// is root may have become the user before it became sudo.
+    uid: Option<u32>,
+    /// The process above; none when that one has ended.
+    caller: Option<(u32, Status)>,
+}
+
+/// With use_pty there are two sudos, one above the other. A setuid program keeps the real uid of its caller, and
+/// current versions of sudo leave it.
+fn call_of_sudo(sudo: u32) -> Result<Call, InvokerError> {
+    let (mut below, (mut stat, own)) = (sudo, facts_of(sudo)?);
+    let mut real = Some(own.uid).filter(|uid| *uid != 0);
     loop {
         let pid = stat.ppid;
         if pid <= 1 {
-            return Ok(None);
+            return Ok(Call { uid: real, caller: None });
         }
         let (above, status) = facts_of(pid)?;
+        let uid = Some(status.uid).filter(|uid| *uid != 0);
         if !is_sudo(pid) {
             // A child subreaper (systemd --user, a container's init) adopts orphans, but in its own session.
             let adopted = above.session != stat.session && stat.session != below && above.ppid <= 1;
-            return Ok((!adopted).then_some((pid, above, status)));
+            let caller = (!adopted).then_some((pid, status));
+            return Ok(Call { uid: real.or(uid.filter(|_| caller.is_some())), caller });
         }
+        real = real.or(uid);
         (below, stat) = (pid, above);
     }
 }
@@ -215,6 +226,11 @@ mod tests {
         assert_eq!(judge(Some(1000), Some(1000), None).unwrap(), 1000);
         assert!(judge(Some(0), Some(1000), None).is_err());
         assert!(judge(Some(1001), Some(1000), Some(1001)).is_err());
+    }
+
+    #[test]
+    fn without_a_kernel_fact_sudo_is_believed_unless_the_login_contradicts() {
+        assert_eq!(judge(None, None, None).unwrap(), 0);
     }
 
     #[test]

@@ -16,6 +16,9 @@ use super::dialogue::Recorded;
 use super::open::{self, AgentLock, FILE_NAME};
 use super::{IndexError, Progress, nanoseconds, number};
 
+/// Takes batches of records; what it refuses may come again.
+pub type Sink = Box<dyn FnMut(&[Record]) -> Result<(), String> + Send>;
+
 /// Follows the journal into the index. Holds the writer's lock of the data directory while it lives.
 #[derive(Debug)]
 pub struct Indexer {
@@ -82,6 +85,17 @@ impl Indexer {
         transaction.commit()?;
         self.progress = progress;
         Ok(())
+    }
+
+    /// The leaf to go on from, and what takes records from there on: what a follower of the journal wants.
+    #[must_use]
+    pub fn into_sink(mut self) -> (u64, Sink) {
+        (self.indexed_leaf(), Box::new(move |records| self.apply(records).map_err(|error| error.to_string())))
+    }
+
+    #[cfg(test)]
+    pub(super) fn connection_for_test(&self) -> &Connection {
+        &self.connection
     }
 
     /// Copies the log back into the database and empties it.

@@ -303,7 +303,7 @@ impl Batch<'_> {
         self.db
             .prepare_cached(
                 "UPDATE sessions SET outcome = ?2, bytes_up = ?3, bytes_down = ?4, duration_us = ?5, first_byte_us = ?6,
-                     error = ?7, end_leaf = ?8
+                     error = ?7, end_leaf = ?8, ended_ns = ?9
                  WHERE id = ?1",
             )?
             .execute(params![
@@ -314,7 +314,8 @@ impl Batch<'_> {
                 number(body.duration_us),
                 body.first_byte_us.map(number),
                 body.error,
-                entry.leaf
+                entry.leaf,
+                entry.at_ns
             ])?;
         self.count(entry, "bytes_up", bytes_up - up)?;
         self.count(entry, "bytes_down", bytes_down - down)?;

@@ -14,13 +14,19 @@ mod search;
 mod text;
 
 #[cfg(test)]
+pub(crate) mod sample;
+#[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_access;
+#[cfg(test)]
+mod tests_search;
 
 use std::path::{Path, PathBuf};
 
 use crewtap_core::event::Stamp;
 
-pub use apply::Indexer;
+pub use apply::{Indexer, Sink};
 pub use open::{AgentLock, FILE_NAME};
 pub use query::{Query, QueryError, SEARCH_COLUMNS};
 pub use read::{Found, Index, NotFound};
@@ -30,6 +36,7 @@ pub use rows::{
     Session, UnknownEvent,
 };
 pub use search::Hit;
+pub use text::is_text;
 
 /// Version of the schema; an index of another version is rebuilt, never migrated.
 pub const SCHEMA_VERSION: i32 = 1;
@@ -65,9 +72,6 @@ pub enum IndexError {
     /// SQLite failed.
     #[error("the index: {0}; when it is damaged, `crewtap reindex` makes it anew")]
     Sqlite(#[from] rusqlite::Error),
-    /// What is to be rebuilt from could not be read.
-    #[error("the journal: {0}")]
-    Journal(String),
 }
 
 impl IndexError {

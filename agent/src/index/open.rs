@@ -77,7 +77,11 @@ pub(super) fn create(path: &Path, data_dir: &Path) -> Result<File, IndexError> {
         let file = options.custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC).open(path)?;
         let (directory, found) = (fs::metadata(data_dir)?, file.metadata()?);
         if (found.uid(), found.gid()) != (directory.uid(), directory.gid()) {
-            fchown(&file, Some(directory.uid()), Some(directory.gid()))?;
+            match fchown(&file, Some(directory.uid()), Some(directory.gid())) {
+                // A user without the right to give files away keeps a store of his own.
+                Err(error) if error.kind() != io::ErrorKind::PermissionDenied => return Err(error),
+                _ => {}
+            }
         }
         if found.mode() & 0o7777 != FILE_MODE {
             file.set_permissions(fs::Permissions::from_mode(FILE_MODE))?;

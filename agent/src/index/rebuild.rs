@@ -17,9 +17,9 @@ use super::IndexError;
 ///
 /// # Errors
 /// [`IndexError::Busy`] while an agent writes the index; the old index stays in place on every error.
-pub fn rebuild<E: std::fmt::Display>(
+pub fn rebuild(
     data_dir: &Path,
-    records: impl Iterator<Item = Result<Record, E>>,
+    records: impl Iterator<Item = Record>,
     mut progress: impl FnMut(u64),
 ) -> Result<u64, IndexError> {
     let lock = AgentLock::take(data_dir)?;
@@ -28,7 +28,7 @@ pub fn rebuild<E: std::fmt::Display>(
     let mut batch = Vec::with_capacity(INDEX_BATCH_EVENTS);
     let mut count = 0;
     for record in records {
-        batch.push(record.map_err(|error| IndexError::Journal(error.to_string()))?);
+        batch.push(record);
         if batch.len() == INDEX_BATCH_EVENTS {
             indexer.apply(&batch)?;
             count += batch.len() as u64;

@@ -97,7 +97,7 @@ rows! {
     /// A session.
     Session = "sessions" {
         id: String, leaf: i64, end_leaf: Option<i64>, run: Option<String>, started_ns: Option<i64>,
-        first_byte_us: Option<i64>, duration_us: Option<i64>, identity: Option<String>,
+        ended_ns: Option<i64>, first_byte_us: Option<i64>, duration_us: Option<i64>, identity: Option<String>,
         identity_name: Option<String>, target: Option<String>, address: Option<String>, host: Option<String>,
         proof: Option<String>, protocol: Option<String>, driver: Option<String>, sni: Option<String>, alpn: Json,
         verdict: Option<String>, outcome: Option<String>, error: Option<String>, exchanges: i64, bytes_up: i64,

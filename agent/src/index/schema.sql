@@ -83,6 +83,7 @@ CREATE TABLE sessions (
     end_leaf      INTEGER,
     run           TEXT,
     started_ns    INTEGER,
+    ended_ns      INTEGER,
     first_byte_us INTEGER,
     duration_us   INTEGER,
     identity      TEXT,
@@ -310,7 +311,7 @@ CREATE VIEW findable AS
            address, NULL, NULL, NULL
       FROM bypasses
     UNION ALL
-    SELECT 'decision', leaf, run, session, n, at_ns, NULL, NULL, subject, NULL, verb, subject, NULL, NULL, NULL, NULL,
+    SELECT 'decision', leaf, run, session, n, at_ns, NULL, NULL, NULL, NULL, verb, subject, NULL, NULL, NULL, NULL,
            NULL, NULL, NULL, effect, NULL, NULL, NULL, NULL, NULL, NULL
       FROM decisions
     UNION ALL

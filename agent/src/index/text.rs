@@ -28,7 +28,9 @@ fn is_ciphertext(payload: &[u8], protocol: Option<&str>) -> bool {
     protocol == Some("tls") || matches!(payload, [0x14..=0x17, 3, 0..=4, ..])
 }
 
-fn is_text(bytes: &[u8]) -> bool {
+/// Whether bytes are text to a reader: printable for the most part, and UTF-8 but for a character cut at either end.
+#[must_use]
+pub fn is_text(bytes: &[u8]) -> bool {
     let printable = bytes.iter().filter(|byte| matches!(byte, b'\t' | b'\n' | b'\r' | 0x20..=0x7e | 0x80..)).count();
     printable * 100 >= bytes.len() * TEXT_PERCENT && mostly_utf8(bytes)
 }

@@ -45,10 +45,11 @@ fn serve(launch: &mut Launch) -> anyhow::Result<()> {
     let result = runtime.block_on(async {
         let listener = control::bind(&control::socket_path(&data_dir))?;
         let last = Rc::clone(&agent);
+        let (clients, connected) = tokio::sync::watch::channel(0);
         launch.ready.tell();
         tokio::select! {
-            served = control::serve(listener, Rc::clone(&agent), |pid| is_captured(pid)) => served.context("serving"),
-            () = ended(&last), if launch.life == Life::OnDemand => Ok(()),
+            served = control::serve(listener, Rc::clone(&agent), is_captured, clients) => served.context("serving"),
+            () = ended(&last, connected), if launch.life == Life::OnDemand => Ok(()),
         }
     });
     let _gone = fs::remove_file(control::socket_path(&data_dir));
@@ -56,7 +57,8 @@ fn serve(launch: &mut Launch) -> anyhow::Result<()> {
 }
 
 /// An on-demand agent ends with its last run.
-async fn ended(agent: &Bare) {
+async fn ended(agent: &Bare, mut clients: tokio::sync::watch::Receiver<usize>) {
+    let _first = clients.wait_for(|count| *count > 0).await.map(drop);
     let mut tick = tokio::time::interval(Duration::from_millis(20));
     loop {
         tick.tick().await;
@@ -67,9 +69,9 @@ async fn ended(agent: &Bare) {
             }
             !over
         });
-        let started = agent.data_dir.join("requests").exists();
+        let idle = *clients.borrow() == 0 && agent.runs.borrow().is_empty();
         // A test that has failed takes its directory away.
-        if (started && agent.runs.borrow().is_empty()) || !agent.data_dir.exists() {
+        if idle || !agent.data_dir.exists() {
             return;
         }
     }

@@ -37,14 +37,50 @@ pub(super) const HEADER_NAME_MAX: usize = 24;
 /// Words that may stand before a credential in `Authorization` (IANA registry of authentication schemes, and what
 /// services use beside it), lower case. Only these are shown.
 pub(super) const SCHEMES: &[&str] = &[
-    "basic", "bearer", "digest", "negotiate", "ntlm", "token", "apikey", "api-key", "aws4-hmac-sha256", "dpop", "gnap", "hoba",
-    "mutual", "oauth", "scram-sha-1", "scram-sha-256", "vapid", "privatetoken", "sharedkey", "key", "hawk",
+    "basic",
+    "bearer",
+    "digest",
+    "negotiate",
+    "ntlm",
+    "token",
+    "apikey",
+    "api-key",
+    "aws4-hmac-sha256",
+    "dpop",
+    "gnap",
+    "hoba",
+    "mutual",
+    "oauth",
+    "scram-sha-1",
+    "scram-sha-256",
+    "vapid",
+    "privatetoken",
+    "sharedkey",
+    "key",
+    "hawk",
 ];
 
 /// Query parameters whose values are credentials, lower case.
 const SECRET_PARAMETERS: &[&str] = &[
-    "key", "api_key", "apikey", "api-key", "token", "access_token", "refresh_token", "id_token", "auth_token", "client_secret",
-    "password", "passwd", "pwd", "secret", "sig", "signature", "x-amz-signature", "x-amz-security-token", "x-goog-signature",
+    "key",
+    "api_key",
+    "apikey",
+    "api-key",
+    "token",
+    "access_token",
+    "refresh_token",
+    "id_token",
+    "auth_token",
+    "client_secret",
+    "password",
+    "passwd",
+    "pwd",
+    "secret",
+    "sig",
+    "signature",
+    "x-amz-signature",
+    "x-amz-security-token",
+    "x-goog-signature",
 ];
 
 /// Longest parameter name in the list, in bytes.
@@ -67,5 +103,7 @@ pub(super) fn scheme(word: &[u8]) -> Option<&'static str> {
 
 /// Whether `word` could still become a scheme.
 pub(super) fn begins_scheme(word: &[u8]) -> bool {
-    SCHEMES.iter().any(|known| known.as_bytes().get(..word.len()).is_some_and(|head| head.eq_ignore_ascii_case(word)))
+    SCHEMES
+        .iter()
+        .any(|known| known.as_bytes().get(..word.len()).is_some_and(|head| head.eq_ignore_ascii_case(word)))
 }

@@ -22,8 +22,8 @@ use std::borrow::Cow;
 use crate::mask::digest::DigestKey;
 use crate::session::Side;
 use crate::sniff::Protocol;
-pub use ledger::Value;
 use ledger::Ledger;
+pub use ledger::Value;
 
 /// What the record shows for each hidden byte.
 pub const HIDDEN: u8 = b'*';
@@ -106,13 +106,20 @@ fn walk(protocol: Option<Protocol>, side: Side) -> Option<Box<dyn Walk>> {
         (Some(Protocol::Tls | Protocol::Ssh), _) => return None,
         (Some(Protocol::H2c), side) => Box::new(http2::Frames::new(side)),
         (Some(Protocol::Postgres), Side::Client) => Box::new(postgres::Frames::default()),
-        (Some(Protocol::Ftp | Protocol::Smtp | Protocol::Pop3), Side::Client) => Box::new(command::Lines::plain()),
+        (Some(Protocol::Ftp | Protocol::Smtp | Protocol::Pop3), Side::Client) => {
+            Box::new(command::Lines::plain())
+        }
         (Some(Protocol::Imap), Side::Client) => Box::new(command::Lines::tagged()),
         (Some(Protocol::Redis), Side::Client) => Box::new(redis::Requests::default()),
         // What these servers say holds no credential.
         (
             Some(
-                Protocol::Postgres | Protocol::Ftp | Protocol::Smtp | Protocol::Pop3 | Protocol::Imap | Protocol::Redis,
+                Protocol::Postgres
+                | Protocol::Ftp
+                | Protocol::Smtp
+                | Protocol::Pop3
+                | Protocol::Imap
+                | Protocol::Redis,
             ),
             Side::Server,
         ) => return None,
@@ -127,7 +134,16 @@ fn walk(protocol: Option<Protocol>, side: Side) -> Option<Box<dyn Walk>> {
 pub fn fuzz_stream(data: &[u8]) {
     let Some(([choice, cut], bytes)) = data.split_first_chunk::<2>() else { return };
     let key = DigestKey::new(&[7; 32]);
-    let protocols = [None, Some(Protocol::Http), Some(Protocol::H2c), Some(Protocol::Postgres), Some(Protocol::Smtp), Some(Protocol::Imap), Some(Protocol::Redis), Some(Protocol::Tls)];
+    let protocols = [
+        None,
+        Some(Protocol::Http),
+        Some(Protocol::H2c),
+        Some(Protocol::Postgres),
+        Some(Protocol::Smtp),
+        Some(Protocol::Imap),
+        Some(Protocol::Redis),
+        Some(Protocol::Tls),
+    ];
     let protocol = protocols.get(usize::from(choice >> 1) % protocols.len()).copied().flatten();
     let side = if choice & 1 == 0 { Side::Client } else { Side::Server };
     let mut whole = Redactor::new(protocol, side, &key);

@@ -7,35 +7,205 @@ use crate::wire::cursor::Cursor;
 
 /// In order: exact magic numbers first, then shapes, then what only a port makes likely.
 pub(super) const RULES: &[Rule] = &[
-    Rule { protocol: Protocol::Tls, ports: &[], source: "RFC 8446 section 5.1 (record, handshake, client_hello)", fits: tls },
-    Rule { protocol: Protocol::Ssh, ports: &[], source: "RFC 4253 section 4.2", fits: |b| prefix(b, b"SSH-") },
-    Rule { protocol: Protocol::H2c, ports: &[], source: "RFC 9113 section 3.4", fits: |b| prefix(b, b"PRI * HTTP/2.0\r\n") },
-    Rule { protocol: Protocol::Http, ports: &[], source: "RFC 9112 section 3, methods of the IANA registry", fits: http },
-    Rule { protocol: Protocol::Postgres, ports: &[], source: "PostgreSQL 17 manual, section 53.7 (StartupMessage, SSLRequest, GSSENCRequest, CancelRequest)", fits: postgres },
-    Rule { protocol: Protocol::Amqp, ports: &[], source: "AMQP 0-9-1 section 4.2.2; AMQP 1.0 part 2.2", fits: amqp },
-    Rule { protocol: Protocol::Bolt, ports: &[], source: "Bolt protocol, handshake: 0x6060B017", fits: |b| prefix(b, &[0x60, 0x60, 0xb0, 0x17]) },
-    Rule { protocol: Protocol::Mongodb, ports: &[], source: "MongoDB wire protocol, standard message header", fits: mongodb },
-    Rule { protocol: Protocol::Mqtt, ports: &[], source: "MQTT 3.1.1 section 3.1 (CONNECT), MQTT 5 section 3.1", fits: mqtt },
-    Rule { protocol: Protocol::Tds, ports: &[], source: "MS-TDS section 2.2.3.1 (packet header), 2.2.6.5 (PRELOGIN)", fits: tds },
-    Rule { protocol: Protocol::Rdp, ports: &[], source: "MS-RDPBCGR section 2.2.1.1 (TPKT, X.224 connection request)", fits: rdp },
-    Rule { protocol: Protocol::Smb, ports: &[], source: "MS-SMB2 section 2.1 (direct TCP transport), 2.2.1", fits: smb },
-    Rule { protocol: Protocol::Cassandra, ports: &[], source: "Cassandra native protocol v4 section 2, v5 section 2.3", fits: cassandra },
-    Rule { protocol: Protocol::Clickhouse, ports: &[], source: "ClickHouse native protocol, ClientHello", fits: clickhouse },
-    Rule { protocol: Protocol::Oracle, ports: &[], source: "Oracle Net (TNS) connect packet, as described by Wireshark's dissector", fits: oracle },
-    Rule { protocol: Protocol::Ldap, ports: &[], source: "RFC 4511 sections 4.2 (bind), 4.5 (search), 4.12 (extended)", fits: ldap },
+    Rule {
+        protocol: Protocol::Tls,
+        ports: &[],
+        source: "RFC 8446 section 5.1 (record, handshake, client_hello)",
+        fits: tls,
+    },
+    Rule {
+        protocol: Protocol::Ssh,
+        ports: &[],
+        source: "RFC 4253 section 4.2",
+        fits: |b| prefix(b, b"SSH-"),
+    },
+    Rule {
+        protocol: Protocol::H2c,
+        ports: &[],
+        source: "RFC 9113 section 3.4",
+        fits: |b| prefix(b, b"PRI * HTTP/2.0\r\n"),
+    },
+    Rule {
+        protocol: Protocol::Http,
+        ports: &[],
+        source: "RFC 9112 section 3, methods of the IANA registry",
+        fits: http,
+    },
+    // Before PostgreSQL, whose version 3 looks like Kafka's Metadata request of that number.
+    Rule {
+        protocol: Protocol::Kafka,
+        ports: &[9092, 9093, 9094, 19092, 29092],
+        source: "Kafka protocol guide, request header",
+        fits: |b| kafka(b, 0..=92),
+    },
+    Rule {
+        protocol: Protocol::Postgres,
+        ports: &[],
+        source: "PostgreSQL 17 manual, section 53.7 (StartupMessage, SSLRequest, GSSENCRequest, CancelRequest)",
+        fits: postgres,
+    },
+    Rule {
+        protocol: Protocol::Amqp,
+        ports: &[],
+        source: "AMQP 0-9-1 section 4.2.2; AMQP 1.0 part 2.2",
+        fits: amqp,
+    },
+    Rule {
+        protocol: Protocol::Bolt,
+        ports: &[],
+        source: "Bolt protocol, handshake: 0x6060B017",
+        fits: |b| prefix(b, &[0x60, 0x60, 0xb0, 0x17]),
+    },
+    Rule {
+        protocol: Protocol::Socks,
+        ports: &[1080, 1081, 7890, 9050, 9150],
+        source: "RFC 1928 section 3; SOCKS 4 memo (Koblas)",
+        fits: socks,
+    },
+    Rule {
+        protocol: Protocol::Mongodb,
+        ports: &[],
+        source: "MongoDB wire protocol, standard message header",
+        fits: mongodb,
+    },
+    Rule {
+        protocol: Protocol::Mqtt,
+        ports: &[],
+        source: "MQTT 3.1.1 section 3.1 (CONNECT), MQTT 5 section 3.1",
+        fits: mqtt,
+    },
+    Rule {
+        protocol: Protocol::Tds,
+        ports: &[],
+        source: "MS-TDS section 2.2.3.1 (packet header), 2.2.6.5 (PRELOGIN)",
+        fits: tds,
+    },
+    Rule {
+        protocol: Protocol::Rdp,
+        ports: &[],
+        source: "MS-RDPBCGR section 2.2.1.1 (TPKT, X.224 connection request)",
+        fits: rdp,
+    },
+    Rule {
+        protocol: Protocol::Smb,
+        ports: &[],
+        source: "MS-SMB2 section 2.1 (direct TCP transport), 2.2.1",
+        fits: smb,
+    },
+    // A Cassandra frame has no or few flags where SOCKS counts its methods.
+    Rule {
+        protocol: Protocol::Socks,
+        ports: &[],
+        source: "RFC 1928 section 3; SOCKS 4 memo (Koblas)",
+        fits: socks,
+    },
+    Rule {
+        protocol: Protocol::Cassandra,
+        ports: &[],
+        source: "Cassandra native protocol v4 section 2, v5 section 2.3",
+        fits: cassandra,
+    },
+    Rule {
+        protocol: Protocol::Clickhouse,
+        ports: &[],
+        source: "ClickHouse native protocol, ClientHello",
+        fits: clickhouse,
+    },
+    Rule {
+        protocol: Protocol::Oracle,
+        ports: &[],
+        source: "Oracle Net (TNS) connect packet, as described by Wireshark's dissector",
+        fits: oracle,
+    },
+    Rule {
+        protocol: Protocol::Ldap,
+        ports: &[],
+        source: "RFC 4511 sections 4.2 (bind), 4.5 (search), 4.12 (extended)",
+        fits: ldap,
+    },
     Rule { protocol: Protocol::Git, ports: &[], source: "gitprotocol-pack, git transport", fits: git },
-    Rule { protocol: Protocol::Rsync, ports: &[], source: "rsyncd greeting, csprotocol.txt", fits: |b| prefix(b, b"@RSYNCD:") },
-    Rule { protocol: Protocol::Redis, ports: &[], source: "RESP specification, array of bulk strings", fits: redis_array },
-    Rule { protocol: Protocol::Dns, ports: &[53], source: "RFC 7766 section 8, RFC 1035 section 4.1.1", fits: |b| dns(b, false) },
-    Rule { protocol: Protocol::Dns, ports: &[], source: "RFC 7766 section 8, RFC 1035 section 4.1.1 (recursion desired, no answers)", fits: |b| dns(b, true) },
-    Rule { protocol: Protocol::Kafka, ports: &[], source: "Kafka protocol guide, request header with ApiVersions (key 18)", fits: |b| kafka(b, 18..=18) },
-    Rule { protocol: Protocol::Kafka, ports: &[9092, 9093, 9094, 19092, 29092], source: "Kafka protocol guide, request header", fits: |b| kafka(b, 0..=92) },
-    Rule { protocol: Protocol::Socks, ports: &[], source: "RFC 1928 section 3; SOCKS 4 memo (Koblas)", fits: socks },
-    Rule { protocol: Protocol::Smtp, ports: &[], source: "RFC 5321 section 4.1.1.1", fits: |b| any([prefix_any_case(b, b"EHLO "), prefix_any_case(b, b"HELO ")]) },
-    Rule { protocol: Protocol::Ftp, ports: &[21, 2121], source: "RFC 959 section 5.3.1", fits: |b| any([prefix_any_case(b, b"USER "), prefix_any_case(b, b"AUTH "), prefix_any_case(b, b"FEAT\r")]) },
-    Rule { protocol: Protocol::Pop3, ports: &[110], source: "RFC 1939 section 7, RFC 2449 section 5", fits: |b| any([prefix_any_case(b, b"USER "), prefix_any_case(b, b"CAPA\r"), prefix_any_case(b, b"APOP "), prefix_any_case(b, b"STLS\r")]) },
-    Rule { protocol: Protocol::Redis, ports: &[6379, 6380], source: "RESP specification, inline commands", fits: |b| any([prefix_any_case(b, b"PING"), prefix_any_case(b, b"AUTH "), prefix_any_case(b, b"INFO")]) },
-    Rule { protocol: Protocol::Memcached, ports: &[11211], source: "memcached protocol.txt", fits: |b| any([prefix(b, b"get "), prefix(b, b"gets "), prefix(b, b"set "), prefix(b, b"add "), prefix(b, b"stats"), prefix(b, b"version\r"), prefix(b, b"mg "), prefix(b, b"ms ")]) },
+    Rule {
+        protocol: Protocol::Rsync,
+        ports: &[],
+        source: "rsyncd greeting, csprotocol.txt",
+        fits: |b| prefix(b, b"@RSYNCD:"),
+    },
+    Rule {
+        protocol: Protocol::Redis,
+        ports: &[],
+        source: "RESP specification, array of bulk strings",
+        fits: redis_array,
+    },
+    Rule {
+        protocol: Protocol::Dns,
+        ports: &[53],
+        source: "RFC 7766 section 8, RFC 1035 section 4.1.1",
+        fits: |b| dns(b, false),
+    },
+    Rule {
+        protocol: Protocol::Dns,
+        ports: &[],
+        source: "RFC 7766 section 8, RFC 1035 section 4.1.1 (recursion desired, no answers)",
+        fits: |b| dns(b, true),
+    },
+    Rule {
+        protocol: Protocol::Kafka,
+        ports: &[],
+        source: "Kafka protocol guide, request header with ApiVersions (key 18)",
+        fits: |b| kafka(b, 18..=18),
+    },
+    Rule {
+        protocol: Protocol::Smtp,
+        ports: &[],
+        source: "RFC 5321 section 4.1.1.1",
+        fits: |b| any([prefix_any_case(b, b"EHLO "), prefix_any_case(b, b"HELO ")]),
+    },
+    Rule {
+        protocol: Protocol::Ftp,
+        ports: &[21, 2121],
+        source: "RFC 959 section 5.3.1",
+        fits: |b| {
+            any([prefix_any_case(b, b"USER "), prefix_any_case(b, b"AUTH "), prefix_any_case(b, b"FEAT\r")])
+        },
+    },
+    Rule {
+        protocol: Protocol::Pop3,
+        ports: &[110],
+        source: "RFC 1939 section 7, RFC 2449 section 5",
+        fits: |b| {
+            any([
+                prefix_any_case(b, b"USER "),
+                prefix_any_case(b, b"CAPA\r"),
+                prefix_any_case(b, b"APOP "),
+                prefix_any_case(b, b"STLS\r"),
+            ])
+        },
+    },
+    Rule {
+        protocol: Protocol::Redis,
+        ports: &[6379, 6380],
+        source: "RESP specification, inline commands",
+        fits: |b| {
+            any([prefix_any_case(b, b"PING"), prefix_any_case(b, b"AUTH "), prefix_any_case(b, b"INFO")])
+        },
+    },
+    Rule {
+        protocol: Protocol::Memcached,
+        ports: &[11211],
+        source: "memcached protocol.txt",
+        fits: |b| {
+            any([
+                prefix(b, b"get "),
+                prefix(b, b"gets "),
+                prefix(b, b"set "),
+                prefix(b, b"add "),
+                prefix(b, b"stats"),
+                prefix(b, b"version\r"),
+                prefix(b, b"mg "),
+                prefix(b, b"ms "),
+            ])
+        },
+    },
 ];
 
 /// The record header of a handshake and the type of its first message.
@@ -48,8 +218,25 @@ fn tls(bytes: &[u8]) -> Fit {
 /// Methods of the IANA registry that clients use, and the space behind them.
 fn http(bytes: &[u8]) -> Fit {
     const METHODS: &[&[u8]] = &[
-        b"GET ", b"HEAD ", b"POST ", b"PUT ", b"DELETE ", b"CONNECT ", b"OPTIONS ", b"TRACE ", b"PATCH ", b"QUERY ",
-        b"PROPFIND ", b"PROPPATCH ", b"MKCOL ", b"COPY ", b"MOVE ", b"LOCK ", b"UNLOCK ", b"REPORT ", b"SEARCH ",
+        b"GET ",
+        b"HEAD ",
+        b"POST ",
+        b"PUT ",
+        b"DELETE ",
+        b"CONNECT ",
+        b"OPTIONS ",
+        b"TRACE ",
+        b"PATCH ",
+        b"QUERY ",
+        b"PROPFIND ",
+        b"PROPPATCH ",
+        b"MKCOL ",
+        b"COPY ",
+        b"MOVE ",
+        b"LOCK ",
+        b"UNLOCK ",
+        b"REPORT ",
+        b"SEARCH ",
     ];
     any(METHODS.iter().map(|method| prefix(bytes, method)))
 }
@@ -63,8 +250,8 @@ fn postgres(bytes: &[u8]) -> Fit {
             80_877_103 | 80_877_104 => len == 8,
             // CancelRequest: 16 bytes until 3.0, a longer key since 3.2.
             80_877_102 => (16..=268).contains(&len),
-            // StartupMessage 3.x; the server refuses more than 10,000 bytes.
-            _ => code >> 16 == 3 && code & 0xffff <= 9999 && (9..=10_000).contains(&len),
+            // StartupMessage 3.0, 3.2, and the 3.9999 of clients that probe; the server refuses more than 10,000 bytes.
+            _ => matches!(code, 0x0003_0000 | 0x0003_0002 | 0x0003_270f) && (9..=10_000).contains(&len),
         }
     })
 }
@@ -77,13 +264,31 @@ fn amqp(bytes: &[u8]) -> Fit {
 
 /// Length, request id, response to nothing, and an opcode that a client may begin with.
 fn mongodb(bytes: &[u8]) -> Fit {
-    const HELLO_BYTES_MAX: u32 = 48_000_000;
-    let begins = [None, None, None, None, None, None, None, None, Some(0), Some(0), Some(0), Some(0), None, None, Some(0), Some(0)];
-    header::<16>(bytes, &begins, |head| {
-        let word = |at: usize| head.get(at..at + 4).and_then(|w| <[u8; 4]>::try_from(w).ok()).map(u32::from_le_bytes);
-        word(0).is_some_and(|len| (26..=HELLO_BYTES_MAX).contains(&len))
-            && matches!(word(12), Some(2004 | 2010 | 2011 | 2012 | 2013))
-    })
+    /// Drivers say hello first, and hello is short.
+    const HELLO_BYTES_MAX: u32 = 65_535;
+    let begins = [
+        None,
+        None,
+        None,
+        None,
+        None,
+        None,
+        None,
+        None,
+        Some(0),
+        Some(0),
+        Some(0),
+        Some(0),
+        None,
+        None,
+        Some(0),
+        Some(0),
+    ];
+    let word =
+        |at: usize| bytes.get(at..at + 4).and_then(|word| word.try_into().ok()).map(u32::from_le_bytes);
+    header::<16>(bytes, &begins, |_| matches!(word(12), Some(2004 | 2010 | 2011 | 2012 | 2013)))
+        // Decided early, so that short messages of others do not wait for 16 bytes.
+        .unless(word(0).is_some_and(|len| !(26..=HELLO_BYTES_MAX).contains(&len)))
 }
 
 /// CONNECT with a remaining length of one to four bytes, then the protocol's name.
@@ -113,10 +318,14 @@ fn tds(bytes: &[u8]) -> Fit {
 }
 
 fn rdp(bytes: &[u8]) -> Fit {
-    header::<6>(bytes, &[Some(3), Some(0), None, None, None, Some(0xe0)], |[_, _, high, low, indicator, _]| {
-        let len = u16::from_be_bytes([*high, *low]);
-        (11..=1024).contains(&len) && u16::from(*indicator) + 5 == len
-    })
+    header::<6>(
+        bytes,
+        &[Some(3), Some(0), None, None, None, Some(0xe0)],
+        |[_, _, high, low, indicator, _]| {
+            let len = u16::from_be_bytes([*high, *low]);
+            (11..=1024).contains(&len) && u16::from(*indicator) + 5 == len
+        },
+    )
 }
 
 fn smb(bytes: &[u8]) -> Fit {
@@ -127,9 +336,15 @@ fn smb(bytes: &[u8]) -> Fit {
 
 /// OPTIONS (5) or STARTUP (1) as the first frame, with the length of a hello.
 fn cassandra(bytes: &[u8]) -> Fit {
-    header::<9>(bytes, &[None, None, None, None, None, Some(0), Some(0)], |[version, flags, _, _, opcode, len @ ..]| {
-        (3..=5).contains(version) && *flags <= 0x1f && matches!((opcode, u32::from_be_bytes(*len)), (5, 0) | (1, 22..=4096))
-    })
+    header::<9>(
+        bytes,
+        &[None, None, None, None, None, Some(0), Some(0)],
+        |[version, flags, _, _, opcode, len @ ..]| {
+            (3..=5).contains(version)
+                && *flags <= 0x1f
+                && matches!((opcode, u32::from_be_bytes(*len)), (5, 0) | (1, 22..=4096))
+        },
+    )
     .unless(bytes.first().is_some_and(|version| !(3..=5).contains(version)))
 }
 
@@ -137,15 +352,21 @@ fn cassandra(bytes: &[u8]) -> Fit {
 fn clickhouse(bytes: &[u8]) -> Fit {
     match bytes {
         [0] => Fit::Maybe,
-        [0, len @ 10..=64, name @ ..] if usize::from(*len) >= b"ClickHouse".len() => prefix(name, b"ClickHouse"),
+        [0, len @ 10..=64, name @ ..] if usize::from(*len) >= b"ClickHouse".len() => {
+            prefix(name, b"ClickHouse")
+        }
         _ => Fit::No,
     }
 }
 
 fn oracle(bytes: &[u8]) -> Fit {
-    header::<8>(bytes, &[None, None, Some(0), Some(0), Some(1), None, Some(0), Some(0)], |[high, low, _, _, _, reserved, ..]| {
-        (58..=4096).contains(&u16::from_be_bytes([*high, *low])) && *reserved <= 8
-    })
+    header::<8>(
+        bytes,
+        &[None, None, Some(0), Some(0), Some(1), None, Some(0), Some(0)],
+        |[high, low, _, _, _, reserved, ..]| {
+            (58..=4096).contains(&u16::from_be_bytes([*high, *low])) && *reserved <= 8
+        },
+    )
 }
 
 /// SEQUENCE, a short message id, then a bind, search, extended or unbind request.
@@ -181,7 +402,11 @@ fn git(bytes: &[u8]) -> Fit {
     if !len.iter().all(u8::is_ascii_hexdigit) {
         return Fit::No;
     }
-    any([prefix(rest, b"git-upload-pack "), prefix(rest, b"git-receive-pack "), prefix(rest, b"git-upload-archive ")])
+    any([
+        prefix(rest, b"git-upload-pack "),
+        prefix(rest, b"git-receive-pack "),
+        prefix(rest, b"git-upload-archive "),
+    ])
 }
 
 /// `*N\r\n$L\r\n` and the first letter of a command.
@@ -201,7 +426,9 @@ fn redis_array(bytes: &[u8]) -> Fit {
         }
     }
     match number(bytes, b'*').and_then(|rest| number(rest, b'$')) {
-        Ok(rest) => rest.first().map_or(Fit::Maybe, |byte| if byte.is_ascii_alphabetic() { Fit::Yes } else { Fit::No }),
+        Ok(rest) => rest
+            .first()
+            .map_or(Fit::Maybe, |byte| if byte.is_ascii_alphabetic() { Fit::Yes } else { Fit::No }),
         Err(fit) => fit,
     }
 }

@@ -6,3 +6,6 @@
 pub mod cursor;
 pub mod dns;
 pub mod tls;
+
+#[cfg(test)]
+mod corpus;

@@ -110,7 +110,8 @@ impl Loaded {
             let (program, category, name) = SOCKET_TRACEPOINT;
             self.attach_tracepoint(program, category, name, pins)?;
         }
-        let mode = CgroupAttachMode::AllowMultiple;
+        // Links always allow others beside them; the kernel takes no flag that says so.
+        let mode = CgroupAttachMode::Single;
         self.attach_one::<CgroupSkb>("crewtap_egress", pins, |program| {
             program.load()?;
             let id = program.attach(&directory, CgroupSkbAttachType::Egress, mode)?;
@@ -164,16 +165,22 @@ impl Loaded {
     where
         for<'a> &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
     {
-        let failed = |source| KernelError::Program { program: name, source: Box::new(source) };
+        let failed = |source: ProgramError| KernelError::Program { program: name, reason: with_causes(&source) };
         let program = self.ebpf.program_mut(name).ok_or(KernelError::Object(name))?;
         let program: &mut P = program.try_into().map_err(failed)?;
         let Some(link) = attach(program).map_err(failed)? else { return Ok(()) };
         link.pin(pins.join(name)).map_err(|error| KernelError::Io {
             action: "pin a program",
-            source: std::io::Error::other(error),
+            source: std::io::Error::other(with_causes(&error)),
         })?;
         Ok(())
     }
+}
+
+/// An error and what caused it, in one line: aya keeps the kernel's answer in the causes.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 fn to_fd_link<L: TryInto<FdLink, Error = LinkError>>(link: L) -> Result<Option<FdLink>, ProgramError> {

@@ -48,12 +48,12 @@ pub enum KernelError {
     #[error("the kernel refused the eBPF programs (crewtap needs root and Linux 5.10 or newer): {0}")]
     Load(#[from] aya::EbpfError),
     /// A program could not be loaded or attached.
-    #[error("the kernel refused the eBPF program {program}: {source}")]
+    #[error("the kernel refused the eBPF program {program}: {reason}")]
     Program {
         /// Its name.
         program: &'static str,
-        /// Why.
-        source: Box<aya::programs::ProgramError>,
+        /// Why, with the verifier's words where it has some.
+        reason: String,
     },
     /// The object does not fit this agent.
     #[error("the eBPF object has no {0}; rebuild it with: cargo xtask ebpf")]
@@ -352,7 +352,7 @@ impl Kernel {
     ///
     /// # Errors
     /// When a run's cgroup is left; everything stays attached then.
-    pub fn unload(self) -> Result<(), KernelError> {
+    pub fn unload(&self) -> Result<(), KernelError> {
         self.parent.remove()?;
         self.generation.remove_pins()
     }

@@ -19,6 +19,8 @@ pub(super) struct Invocation {
     pub(super) groups: Vec<u32>,
     pub(super) environment: Vec<OsString>,
     pub(super) umask: u32,
+    /// Soft and hard limit of core files, where sudo has taken them away.
+    pub(super) core_limits: Option<(u64, u64)>,
     /// The process on whose behalf all this is.
     pub(super) invoker: u32,
     /// Named with --user, and not the user who asks.
@@ -34,14 +36,26 @@ pub(super) fn resolve(user: Option<&str>, umask: u32) -> anyhow::Result<Invocati
         Some(sudo) => {
             let before = process::environment(sudo.pid).context("cannot read the environment of sudo")?;
             let words = process::arguments(sudo.pid).unwrap_or_default();
-            let umask = process::status(sudo.pid).ok().and_then(|status| status.umask).unwrap_or(umask);
-            (with_assignments(before, &words, &own), umask)
+            (with_assignments(before, &words, &own), umask_before_sudo(sudo.pid, invoker.pid, umask))
         }
     };
+    let core_limits = invoker.sudo.and_then(|_| process::core_limits(invoker.pid).ok());
     let wanted = user.map(find_user).transpose()?.filter(|user| user.uid.as_raw() != invoker.uid);
     match wanted {
         None => as_invoker(invoker, environment, umask),
         Some(user) => as_other(user, &invoker, environment, umask),
+    }
+    .map(|invocation| Invocation { core_limits, ..invocation })
+}
+
+/// sudo adds 022 to the mask of its caller, for itself too. A subshell that has become sudo had a mask of its
+/// own, which the process above it does not show: then sudo's is the best that is known.
+fn umask_before_sudo(sudo: u32, caller: u32, own: u32) -> u32 {
+    let mask_of = |pid| process::status(pid).ok().and_then(|status| status.umask);
+    match (mask_of(sudo), mask_of(caller)) {
+        (Some(sudo), Some(caller)) if sudo == caller | 0o022 => caller,
+        (Some(sudo), _) => sudo,
+        (None, _) => own,
     }
 }
 
@@ -59,6 +73,7 @@ fn as_invoker(invoker: Invoker, environment: Vec<OsString>, umask: u32) -> anyho
         groups,
         environment,
         umask,
+        core_limits: None,
         invoker: invoker.pid,
         foreign_user: None,
     })
@@ -85,6 +100,7 @@ fn as_other(
         groups: groups_of(&user)?,
         environment,
         umask,
+        core_limits: None,
         invoker: invoker.pid,
         foreign_user: Some(user.name),
     })

@@ -33,6 +33,8 @@ pub(in crate::cli) struct Spec {
     pub(in crate::cli) environment: Vec<ByteBuf>,
     /// File mode creation mask.
     pub(in crate::cli) umask: u32,
+    /// Soft and hard limit of core files, where they are to be set.
+    pub(in crate::cli) core_limits: Option<(u64, u64)>,
     /// Signals that were blocked, by number.
     pub(in crate::cli) blocked: Vec<i32>,
     /// SIGPIPE was ignored.

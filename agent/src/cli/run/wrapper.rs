@@ -200,23 +200,36 @@ impl Wrapped {
         if signal == Signal::SIGSTOP && is_orphaned_group() {
             return Ok(());
         }
-        let mut only = SigSet::empty();
-        only.add(signal);
-        if signal != Signal::SIGSTOP {
+        if signal == Signal::SIGSTOP {
+            if self.is_stopped() {
+                raise(signal)?;
+            }
+        } else {
+            let mut only = SigSet::empty();
+            only.add(signal);
             sys::set_disposition(signal, sys::Disposition::Default)?;
+            // Pending until it is unblocked, so that it comes once, together with the terminal's own, and so
+            // that a SIGCONT that comes first takes it away.
+            raise(signal)?;
+            if !self.is_stopped() {
+                // The shell has continued both before the signal was pending: a SIGCONT takes it back.
+                raise(Signal::SIGCONT)?;
+            }
+            only.thread_unblock()?;
+            only.thread_block()?;
         }
-        raise(signal)?;
-        // Pending until here, so that it comes exactly once, together with the terminal's own.
-        only.thread_unblock()?;
-        only.thread_block()?;
         self.wake();
         Ok(())
     }
 
+    fn is_stopped(&self) -> bool {
+        let pid = u32::try_from(self.pid.as_raw()).unwrap_or_default();
+        process::stat(pid).is_ok_and(|stat| stat.state == 'T')
+    }
+
     /// Continues the command where only this process was continued (`kill -CONT` by pid).
     fn wake(&self) {
-        let pid = u32::try_from(self.pid.as_raw()).unwrap_or_default();
-        if process::stat(pid).is_ok_and(|stat| stat.state == 'T') {
+        if self.is_stopped() {
             let _ = sys::kill(self.pid, libc::SIGCONT);
         }
     }

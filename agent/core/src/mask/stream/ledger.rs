@@ -67,9 +67,17 @@ impl Ledger {
         self.open = Some(Open { scheme, offset: self.position.saturating_sub(len), len, digest, port: None });
     }
 
+    /// A value begins behind the byte that is passing.
+    pub(super) fn begin_next(&mut self, scheme: &str) {
+        self.begin(scheme.into(), &[]);
+        if let Some(open) = &mut self.open {
+            open.offset = open.offset.saturating_add(1);
+        }
+    }
+
     /// A value begins that may turn out to be a port number.
     pub(super) fn begin_port(&mut self, scheme: &str) {
-        self.begin(scheme.into(), &[]);
+        self.begin_next(scheme);
         if let Some(open) = &mut self.open {
             open.port = Some(Vec::with_capacity(PORT_DIGITS_MAX));
         }

@@ -1,0 +1,224 @@
+//! A session or an exchange, as `crewtap show` tells it: origin, process, target, decision, timing, and the bytes.
+
+use crewtap_core::run::Process as Facts;
+
+use super::screen::{Screen, Style, bytes, duration, safe, short};
+use super::show_run::{Tagged, ancestors, tagged};
+use super::store::Store;
+use super::stream::{self, Shown};
+use crate::index::{Decision, Exchange, Session};
+
+/// Characters of a command line.
+const COMMAND_CHARS: usize = 1000;
+
+/// Characters of an exchange's subject in a list.
+const SUBJECT_CHARS: usize = 120;
+
+/// Exchanges of a session that are listed before "… N more".
+const EXCHANGES_MAX: usize = 100;
+
+/// The two sides: how the index calls them, and what a reader sees.
+const SIDES: [(&str, &str); 2] = [("client", "client → target"), ("server", "target → client")];
+
+/// Prints a session.
+///
+/// # Errors
+/// When the index fails or nothing can be written.
+pub fn print(store: &Store, session: &Session, shown: Shown, screen: &mut Screen) -> anyhow::Result<()> {
+    let index = &store.index;
+    if screen.json {
+        screen.json(&Tagged { table: "sessions", row: session })?;
+        tagged("exchanges", &index.exchanges(&session.id)?, screen)?;
+        tagged("decisions", &index.decisions_of_session(&session.id)?, screen)?;
+        tagged("masks", &index.masks_of_session(&session.id)?, screen)?;
+        tagged("notes", &index.notes_of_session(&session.id)?, screen)?;
+        for (side, _) in SIDES {
+            let stream = stream::read(store, &session.id, side, None, shown)?;
+            screen.json(&Tagged { table: "streams", row: &stream })?;
+        }
+        return Ok(());
+    }
+    let heading = format!("session {}  {}", session.id, safe(session.target.as_deref().unwrap_or("?")));
+    screen.line(&screen.styled(&heading, Style::Heading))?;
+    for (label, text) in facts(store, session, screen)? {
+        screen.line(&format!("  {label:<9}  {}", safe(&text)))?;
+    }
+    for note in index.notes_of_session(&session.id)? {
+        screen.line(&screen.styled(&format!("  ! {}: {}", safe(&note.code), safe(&note.text)), Style::Alarm))?;
+    }
+    if session.outcome.is_some()
+        && (session.recorded_up < session.bytes_up || session.recorded_down < session.bytes_down)
+    {
+        let line = format!(
+            "  ! forwarded {} up and {} down, but recorded {} and {}",
+            session.bytes_up, session.bytes_down, session.recorded_up, session.recorded_down
+        );
+        screen.line(&screen.styled(&line, Style::Alarm))?;
+    }
+    exchanges(&index.exchanges(&session.id)?, shown, screen)?;
+    streams(store, &session.id, None, &session.id, shown, screen)
+}
+
+/// Prints an exchange.
+///
+/// # Errors
+/// When the index fails or nothing can be written.
+pub fn exchange(store: &Store, exchange: &Exchange, shown: Shown, screen: &mut Screen) -> anyhow::Result<()> {
+    if screen.json {
+        screen.json(&Tagged { table: "exchanges", row: exchange })?;
+        for (side, _) in SIDES {
+            let stream = stream::read(store, &exchange.session, side, Some(exchange.n), shown)?;
+            screen.json(&Tagged { table: "streams", row: &stream })?;
+        }
+        return Ok(());
+    }
+    let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "?".into());
+    let heading = format!("exchange {}  {} {}", exchange.id, text(&exchange.verb), text(&exchange.subject));
+    screen.line(&screen.styled(&short(&heading, COMMAND_CHARS), Style::Heading))?;
+    let outcome = format!(
+        "{} {}{}",
+        exchange.outcome.as_deref().unwrap_or("no response on record"),
+        exchange.code.as_deref().unwrap_or_default(),
+        exchange.count.map(|count| format!(", count {count}")).unwrap_or_default()
+    );
+    let when = format!(
+        "{}, {}, first byte after {}",
+        screen.time(exchange.started_ns),
+        duration(exchange.duration_us),
+        duration(exchange.first_byte_us)
+    );
+    for (label, line) in [
+        ("run", text(&exchange.run)),
+        ("target", format!("{} {}", text(&exchange.target), text(&exchange.protocol))),
+        ("identity", text(&exchange.identity)),
+        ("when", when),
+        ("decision", exchange.verdict.clone().unwrap_or_else(|| "none on record".into())),
+        ("outcome", outcome),
+        ("facts", exchange.facts.0.to_string()),
+    ] {
+        screen.line(&format!("  {label:<9}  {}", short(&line, COMMAND_CHARS)))?;
+    }
+    streams(store, &exchange.session, Some(exchange.n), &exchange.id, shown, screen)
+}
+
+fn facts(store: &Store, session: &Session, screen: &Screen) -> anyhow::Result<Vec<(&'static str, String)>> {
+    let process: Facts = session.process.parsed();
+    let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "?".into());
+    let number = |number: Option<i64>| number.map_or_else(|| "?".into(), |number| number.to_string());
+    let login = process.login_uid.map(|uid| format!(", login uid {uid}")).unwrap_or_default();
+    let mut facts = vec![
+        ("run", text(&session.run)),
+        (
+            "when",
+            format!(
+                "{}, {}, first byte after {}",
+                screen.time(session.started_ns),
+                duration(session.duration_us),
+                duration(session.first_byte_us)
+            ),
+        ),
+        (
+            "process",
+            format!(
+                "{} (pid {}, tid {}, uid {}{login}) {}",
+                text(&session.comm),
+                number(session.pid),
+                number(session.tid),
+                number(session.uid),
+                text(&session.exe)
+            ),
+        ),
+    ];
+    if !process.argv.is_empty() {
+        facts.push(("command", short(&process.argv.join(" "), COMMAND_CHARS)));
+    }
+    if !process.cwd.is_empty() {
+        facts.push(("directory", process.cwd.clone()));
+    }
+    if !process.ancestors.is_empty() {
+        facts.push(("parents", ancestors(&process.ancestors).trim_start_matches(" ← ").to_owned()));
+    }
+    facts.push(("identity", format!("{} ({})", text(&session.identity_name), text(&session.identity))));
+    facts.push(("origin", format!("asked for {} from {}", text(&session.destination), text(&session.client))));
+    facts.push(("target", target(session)));
+    facts.push(("protocol", protocol(session)));
+    for decision in store.index.decisions_of_session(&session.id)? {
+        facts.push(("decision", decided(&decision)));
+    }
+    let error = session.error.as_deref().map(|error| format!(": {error}")).unwrap_or_default();
+    let outcome = session.outcome.as_deref().unwrap_or("open");
+    let (up, down) = (bytes(session.bytes_up), bytes(session.bytes_down));
+    facts.push(("outcome", format!("{outcome}{error}; {up} up, {down} down")));
+    for mask in store.index.masks_of_session(&session.id)? {
+        facts.push(("masked", format!("{} × {}", mask.mask, mask.count)));
+    }
+    Ok(facts)
+}
+
+fn target(session: &Session) -> String {
+    let address = session.address.as_deref().unwrap_or("?");
+    match (&session.host, &session.proof) {
+        (Some(host), Some(proof)) => {
+            let why = match proof.as_str() {
+                "claimed" => "the client said so",
+                "dns" => "its look-up in this run was answered with this address",
+                "certificate" => "proved by its certificate",
+                "hostkey" => "proved by its host key",
+                "config" => "the catalog says so",
+                _ => "for a reason of a later version",
+            };
+            format!("{host} at {address}; name known by {proof}: {why}")
+        }
+        _ => format!("{address}; no name is known"),
+    }
+}
+
+fn protocol(session: &Session) -> String {
+    let Some(protocol) = &session.protocol else { return "not classified".into() };
+    let driver = session.driver.as_deref().map(|driver| format!(", served as {driver}")).unwrap_or_default();
+    let sni = session.sni.as_deref().map(|sni| format!("; SNI {sni}")).unwrap_or_default();
+    let alpn = session.alpn.texts().collect::<Vec<_>>().join(", ");
+    let alpn = if alpn.is_empty() { alpn } else { format!("; ALPN {alpn}") };
+    format!("{protocol}{driver}{sni}{alpn}")
+}
+
+fn decided(decision: &Decision) -> String {
+    let policies = decision.policies.texts().collect::<Vec<_>>().join(", ");
+    let by = if policies.is_empty() { format!("by mode {}", decision.mode) } else { format!("by {policies}") };
+    format!("{} {} {} {by}", decision.effect, decision.verb, decision.subject)
+}
+
+fn exchanges(exchanges: &[Exchange], shown: Shown, screen: &mut Screen) -> std::io::Result<()> {
+    if exchanges.is_empty() {
+        return Ok(());
+    }
+    screen.line("")?;
+    let limit = if shown == Shown::All { exchanges.len() } else { EXCHANGES_MAX };
+    for exchange in exchanges.iter().take(limit) {
+        let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "?".into());
+        let outcome = exchange.outcome.as_deref().unwrap_or("no response");
+        let subject = short(&text(&exchange.subject), SUBJECT_CHARS);
+        let line = format!("  .{}  {} {subject}  {}", exchange.n, safe(&text(&exchange.verb)), safe(outcome));
+        screen.line(&line)?;
+    }
+    if exchanges.len() > limit {
+        let more = format!("  … {} more exchanges; --all shows them", exchanges.len() - limit);
+        screen.line(&screen.styled(&more, Style::Faint))?;
+    }
+    Ok(())
+}
+
+fn streams(
+    store: &Store,
+    session: &str,
+    n: Option<i64>,
+    id: &str,
+    shown: Shown,
+    screen: &mut Screen,
+) -> anyhow::Result<()> {
+    for (side, heading) in SIDES {
+        screen.line("")?;
+        stream::read(store, session, side, n, shown)?.print(heading, id, shown, screen)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,112 @@
+//! What a search finds, and that nothing that is typed becomes syntax.
+
+use proptest::prelude::*;
+
+use super::sample::Sample;
+use super::{Hit, Index, Indexer, Query};
+
+fn story() -> (tempfile::TempDir, Index) {
+    let (sample, ..) = Sample::story();
+    let dir = tempfile::tempdir().unwrap();
+    let mut indexer = Indexer::open(dir.path(), |_| None).unwrap();
+    indexer.apply(&sample.records).unwrap();
+    let index = Index::open(dir.path()).unwrap();
+    (dir, index)
+}
+
+fn search(index: &Index, query: &str) -> Vec<Hit> {
+    index.search(&query.parse::<Query>().unwrap(), 100).unwrap()
+}
+
+fn kinds(index: &Index, query: &str) -> Vec<String> {
+    let mut kinds: Vec<String> = search(index, query).into_iter().map(|hit| hit.kind).collect();
+    kinds.sort();
+    kinds
+}
+
+#[test]
+fn every_kind_of_term_finds_what_it_should() {
+    let (_dir, index) = story();
+    let expected: &[(&str, &[&str])] = &[
+        // Words over several records of one session, across the cut between two chunks.
+        ("quarterly", &["session"]),
+        ("chat quarterly", &["session"]),
+        ("\"quarterly revenue\"", &["session"]),
+        ("\"revenue quarterly\"", &[]),
+        ("quarterly nothing", &[]),
+        ("quarter*", &["session"]),
+        ("quarter", &[]),
+        ("password_hash", &["session"]),
+        ("QUARTERLY", &["session"]),
+        // Columns.
+        ("target:127.9.0.2", &["exchange", "session"]),
+        ("target:127.9.0.2:5432", &["exchange", "session"]),
+        ("target:127.9.0.20", &[]),
+        ("target:127.9.0", &[]),
+        ("target:*.openai.test", &["session"]),
+        ("host:API.OPENAI.TEST kind:session", &["session"]),
+        ("verb:query subject:\"drop table orders\"", &["decision", "exchange"]),
+        ("verdict:deny", &["decision", "exchange"]),
+        ("kind:session -outcome:completed", &["session"]),
+        ("kind:session outcome:completed", &["session"]),
+        ("kind:session -quarterly", &["session"]),
+        ("outcome:blocked", &["exchange"]),
+        ("code:42501", &["exchange"]),
+        ("bytes_up:>50 kind:session", &["session"]),
+        ("pid:900", &["bypass", "process", "process"]),
+        ("kind:bypass ntp", &["bypass"]),
+        ("kind:note port", &["note"]),
+        ("kind:name 127.9.0.1", &["name"]),
+        ("kind:accepted", &["accepted"]),
+        ("kind:run nightly", &["run"]),
+        ("exe:*git", &["process"]),
+        ("DROP kind:exchange", &["exchange"]),
+    ];
+    for (query, kinds_expected) in expected {
+        assert_eq!(kinds(&index, query), *kinds_expected, "{query}");
+    }
+}
+
+#[test]
+fn a_hit_shows_what_matched() {
+    let (_dir, index) = story();
+    let hit = search(&index, "revenue").remove(0);
+    assert!(hit.snippet.unwrap().contains("quarterly revenue"));
+    assert!(hit.marked.contains(&("revenue".into(), true)), "{:?}", hit.marked);
+    let by_column = search(&index, "target:127.9.0.2 kind:session").remove(0);
+    assert_eq!(by_column.snippet, None);
+    let process = search(&index, "git status").remove(0);
+    assert_eq!((process.kind.as_str(), process.snippet.is_some()), ("process", true));
+}
+
+#[test]
+fn ids_are_found_by_prefix() {
+    let (_dir, index) = story();
+    let run = index.runs(0, 1).unwrap().remove(0).id;
+    let all = search(&index, &format!("run:{}", run.to_lowercase())).len();
+    assert_eq!(all, search(&index, &format!("run:{}", &run[..6])).len());
+    assert!(all > 10);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn nothing_typed_is_syntax(query in "[-\"*:a-z0-9(){}^+' %_\\[\\]?;~.,<>ANDORNEAR]{1,40}|\\PC{1,20}") {
+        thread_local!(static STORY: (tempfile::TempDir, Index) = story());
+        if let Ok(query) = query.parse::<Query>() {
+            STORY.with(|(_, index)| index.search(&query, 5).map(drop)).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_term_and_its_negation_share_everything_between_them(word in "[a-z]{1,6}|kind:[a-z]{3,7}|drop|revenue|git") {
+        thread_local!(static STORY: (tempfile::TempDir, Index) = story());
+        STORY.with(|(_, index)| {
+            let (with, without) = (search(index, &word).len(), search(index, &format!("-{word}")).len());
+            let all = search(index, "-zzzzzzzz").len();
+            prop_assert_eq!(with + without, all);
+            Ok(())
+        })?;
+    }
+}

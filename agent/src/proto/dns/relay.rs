@@ -1,0 +1,177 @@
+//! DNS over UDP: takes the questions of captured processes, asks the resolver that each wanted, and brings back its answer.
+//!
+//! A question is on record before the resolver sees it, an answer before the process does. A question without an
+//! origin is dropped (law 2); resolvers ask again.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crewtap_core::event::Body;
+use crewtap_core::limits;
+use crewtap_core::origin::Origin;
+use crewtap_core::run::Mode;
+use crewtap_core::wire::dns::{self as wire, Refusal};
+use tokio::io::Interest;
+use tokio::sync::Semaphore;
+
+use super::view::Asked;
+use crate::attribute;
+use crate::capture::kernel::Kernel;
+use crate::capture::listen::{DatagramPath, DnsSocket};
+use crate::capture::sys;
+use crate::dial;
+use crate::runs::{Counts, Run, Runs};
+
+/// Largest DNS message over UDP that is relayed: what an IPv4 datagram can hold.
+const MESSAGE_BYTES_MAX: usize = 65_507;
+
+/// The relay of one agent, shared by all its sockets.
+pub struct Relay {
+    kernel: Arc<Kernel>,
+    runs: Arc<Runs>,
+}
+
+impl std::fmt::Debug for Relay {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Relay")
+    }
+}
+
+/// One question on its way.
+struct Question {
+    run: Arc<Run>,
+    origin: Origin,
+    path: DatagramPath,
+    message: Vec<u8>,
+}
+
+impl Relay {
+    /// A relay that attributes questions by these.
+    #[must_use]
+    pub fn new(kernel: Arc<Kernel>, runs: Arc<Runs>) -> Self {
+        Self { kernel, runs }
+    }
+
+    /// Serves one socket until the task is dropped. Runs inside a `LocalSet`.
+    pub async fn serve(self: Arc<Self>, socket: DnsSocket) {
+        let socket = match sys::watched(socket, Interest::READABLE) {
+            Ok(socket) => Rc::new(socket),
+            Err(error) => return tracing::error!(%error, "a DNS socket cannot be served"),
+        };
+        // A full house drops questions: resolvers ask again, and nothing is answered that is not on record.
+        let pending = Arc::new(Semaphore::new(limits::DNS_PENDING_MAX));
+        let mut buffer = vec![0; MESSAGE_BYTES_MAX];
+        loop {
+            let Ok(mut ready) = socket.readable().await else { return };
+            let received = match ready.try_io(|socket| socket.get_ref().receive(&mut buffer)) {
+                Ok(received) => received,
+                Err(_would_block) => continue,
+            };
+            let Ok((len, path)) = received else { continue };
+            let Some(question) = self.attribute(buffer.get(..len).unwrap_or_default(), path) else { continue };
+            let Ok(place) = pending.clone().try_acquire_owned() else { continue };
+            let socket = socket.clone();
+            tokio::task::spawn_local(async move {
+                if let Err(error) = question.relay(socket.get_ref()).await {
+                    tracing::debug!(%error, "a DNS question was not answered");
+                }
+                drop(place);
+            });
+        }
+    }
+
+    fn attribute(&self, message: &[u8], path: DatagramPath) -> Option<Question> {
+        let raw = self.kernel.udp_origin(&path.key()).ok().flatten()?;
+        let run = self.runs.get(raw.run.0)?;
+        Some(Question { run, origin: attribute::origin(&raw), path, message: message.to_vec() })
+    }
+}
+
+impl Question {
+    async fn relay(self, socket: &DnsSocket) -> io::Result<()> {
+        let resolver = self.origin.destination;
+        let asked = Asked { transport: "udp", resolver, pid: self.origin.pid };
+        self.record(asked.question(&self.message))?;
+        if self.run.mode == Mode::Enforce {
+            // There is no policy yet that could allow it: the default is to deny.
+            Counts::add(&self.run.counts.refused);
+            return self.refuse(socket, Refusal::Refused);
+        }
+        if self.run.namespace.is_ours(resolver) {
+            return self.refuse(socket, Refusal::Refused);
+        }
+        let upstream = match self.ask(resolver).await {
+            Ok(upstream) => upstream,
+            Err(error) => {
+                tracing::debug!(%resolver, %error, "a resolver cannot be asked");
+                return self.refuse(socket, Refusal::Servfail);
+            }
+        };
+        let mut buffer = vec![0; MESSAGE_BYTES_MAX];
+        let answered = tokio::time::timeout(limits::DNS_TIMEOUT, self.receive(&upstream, &mut buffer)).await;
+        let len = match answered {
+            Err(_elapsed) => return self.record(asked.timeout(&self.message)),
+            Ok(Err(_refused)) => return self.refuse(socket, Refusal::Servfail),
+            Ok(Ok(len)) => len,
+        };
+        let answer = buffer.get(..len).unwrap_or_default();
+        let (told, names) = asked.answer(answer);
+        self.record(told)?;
+        for (address, name) in names {
+            self.run.names().learn(address, &name);
+        }
+        self.answer(socket, answer)
+    }
+
+    async fn ask(&self, resolver: SocketAddr) -> io::Result<tokio::net::UdpSocket> {
+        let upstream = self.upstream(resolver)?;
+        upstream.send(&self.message).await?;
+        Ok(upstream)
+    }
+
+    fn refuse(&self, socket: &DnsSocket, refusal: Refusal) -> io::Result<()> {
+        match wire::refuse(&self.message, refusal) {
+            Some(answer) => self.answer(socket, &answer),
+            None => Ok(()),
+        }
+    }
+
+    /// A socket of its own per question, so that answers cannot be mixed up and ports stay unpredictable.
+    fn upstream(&self, resolver: SocketAddr) -> io::Result<tokio::net::UdpSocket> {
+        let any: SocketAddr = match resolver.ip().to_canonical() {
+            std::net::IpAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+            std::net::IpAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+        };
+        let resolver = SocketAddr::new(resolver.ip().to_canonical(), resolver.port());
+        let (uid, gid) = (self.origin.uid, self.origin.gid);
+        let socket = self.run.namespace.make(|| {
+            dial::as_user(uid, gid, || {
+                let socket = UdpSocket::bind(any)?;
+                socket.connect(resolver)?;
+                socket.set_nonblocking(true)?;
+                Ok(socket)
+            })
+        })?;
+        tokio::net::UdpSocket::from_std(socket)
+    }
+
+    /// The first datagram that answers this question; others on the connected socket are not for us.
+    async fn receive(&self, upstream: &tokio::net::UdpSocket, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let len = upstream.recv(buffer).await?;
+            if buffer.get(..2) == self.message.get(..2) && len >= 12 {
+                return Ok(len);
+            }
+        }
+    }
+
+    fn answer(&self, socket: &DnsSocket, answer: &[u8]) -> io::Result<()> {
+        socket.send(answer, &self.path).map(drop)
+    }
+
+    fn record(&self, body: Body) -> io::Result<()> {
+        self.run.record(body).map_err(io::Error::other)
+    }
+}
