@@ -14,6 +14,9 @@ use crewtap_tests::world::{Interrupts, Server, World, cache_dir, within_interrup
 use crate::shell::is_root;
 use crate::{setup, test};
 
+/// Outcomes of sessions that no server has accepted.
+const NEVER_REACHED: &[&str] = &["refused", "upstream_refused", "upstream_timeout", "upstream_unreachable"];
+
 /// What the user may choose.
 #[derive(Args)]
 pub struct Options {
@@ -148,7 +151,7 @@ fn compare(world: &World, shown: &str) -> Result<()> {
         let row: serde_json::Value =
             serde_json::from_str(line).context("`crewtap show --json` prints no JSON Lines")?;
         let text = |key| row.get(key).and_then(serde_json::Value::as_str).unwrap_or_default();
-        let reached = !text("outcome").starts_with("upstream_") && text("outcome") != "refused";
+        let reached = !NEVER_REACHED.contains(&text("outcome"));
         if text("table") == "sessions" && reached {
             let address = text("address").parse().with_context(|| format!("a session without its address: {line}"))?;
             *difference.entry(address).or_default() += 1;

@@ -161,7 +161,12 @@ impl Toolchain {
     }
 
     fn fetch(&self, packages: &Packages) -> Result<()> {
-        println!("ebpf: fetching {} and LLVM {} into {}", packages.names.join(" "), packages.llvm, self.prefix.display());
+        println!(
+            "ebpf: fetching {} and LLVM {} into {}",
+            packages.names.join(" "),
+            packages.llvm,
+            self.prefix.display()
+        );
         let downloads = self.prefix.join("debs");
         let root = self.prefix.join("root");
         fs::create_dir_all(&downloads)?;
@@ -187,7 +192,14 @@ impl Toolchain {
         let feature = format!("llvm-{}", packages.llvm);
         let mut install = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         install.args(["install", "-q", "bpf-linker", "--version", LINKER_VERSION, "--locked", "--force"]);
-        install.args(["--no-default-features", "--features", &feature, "--config", "profile.release.debug=0", "--root"]);
+        install.args([
+            "--no-default-features",
+            "--features",
+            &feature,
+            "--config",
+            "profile.release.debug=0",
+            "--root",
+        ]);
         install.arg(&self.prefix).env("LLVM_PREFIX", self.prefix.join("llvm")).current_dir("/");
         output(install.env("CARGO_TARGET_DIR", self.prefix.join("target")))?;
         let _ = fs::remove_dir_all(self.prefix.join("target"));
