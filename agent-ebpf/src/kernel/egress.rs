@@ -12,7 +12,7 @@ use aya_ebpf::{
 };
 use crewtap_ebpf::{
     BYPASS_ESCAPE, BYPASS_PACKET, BYPASS_QUIC, BYPASS_TCP, BYPASS_UDP, DatagramKey, MODE_ENFORCE, RelayKey,
-    SOCKET_PASSIVE, SOCKET_REDIRECTED, SocketState, Words,
+    SOCKET_DNS, SOCKET_PASSIVE, SOCKET_REDIRECTED, SocketState, Words,
 };
 
 /// `ETH_P_IP`.
@@ -78,7 +78,7 @@ fn judge(
     let Some(settings) = settings_of(run) else { return REFUSE };
     let mut task = Task { tgid: 0, tid: 0, uid: 0, gid: 0, comm: [0; 16] };
     let mut redirected = false;
-    if let Some(state) = state {
+    if let Some(state) = &state {
         redirected = state.kind == SOCKET_REDIRECTED;
         let origin = &state.origin;
         task = Task { tgid: origin.tgid, tid: origin.tid, uid: origin.uid, gid: origin.gid, comm: origin.comm };
@@ -95,7 +95,7 @@ fn judge(
         }
         (BYPASS_TCP, settings.mode == MODE_ENFORCE)
     } else if kind == (SOCK_DGRAM, UDP) {
-        if inside && is_relayed(skb, packet) {
+        if inside && is_relayed(skb, packet, state) {
             return PASS;
         }
         if is_quic(skb, packet) {
@@ -124,20 +124,29 @@ fn judge(
 
 /// Whether a datagram is on its way to the relay; if so, the relay will find its origin.
 #[inline(always)]
-fn is_relayed(skb: *mut __sk_buff, packet: &Packet) -> bool {
+fn is_relayed(skb: *mut __sk_buff, packet: &Packet, state: Option<&'static mut SocketState>) -> bool {
     // SAFETY: the helper takes the context.
     let cookie = unsafe { bpf_get_socket_cookie(skb.cast()) };
     let key = RelayKey { cookie, relay: packet.destination, relay_port: packet.destination_port, padding: [0; 3] };
-    // SAFETY: copied at once.
-    let Some(origin) = (unsafe { maps::RELAYED.get(&key) }) else { return false };
     let datagram = DatagramKey {
         client: packet.source,
         relay: packet.destination,
         client_port: packet.source_port,
         relay_port: packet.destination_port,
     };
-    let _ = maps::DATAGRAMS.insert(&datagram, origin, 0);
-    true
+    // SAFETY: copied at once.
+    if let Some(origin) = unsafe { maps::RELAYED.get(&key) } {
+        let _ = maps::DATAGRAMS.insert(&datagram, origin, 0);
+        return true;
+    }
+    // A connected socket that was silent for so long that others took its place.
+    if let Some(state) = state
+        && state.kind == SOCKET_DNS
+    {
+        let _ = maps::DATAGRAMS.insert(&datagram, &state.origin, 0);
+        return true;
+    }
+    false
 }
 
 /// The port of HTTP/3, or the long header of a QUIC version in use (RFC 8999 section 5.1) on any port.

@@ -81,6 +81,13 @@ fn recvmsg(ctx: *mut bpf_sock_addr, shown: &Words, family: u8) -> i32 {
     // SAFETY: read at once.
     if let Some(origin) = unsafe { maps::RELAYED.get(&key) } {
         show(ctx, origin, family);
+        return PASS;
+    }
+    // SAFETY: the socket of the call.
+    if let Some(state) = unsafe { maps::SOCKETS.get(socket_of(ctx)) }
+        && state.kind == SOCKET_DNS
+    {
+        show(ctx, &state.origin, family);
     }
     PASS
 }

@@ -19,7 +19,7 @@ use std::{fs::File, path::Path};
 /// The kernel programs.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../../agent-ebpf/crewtap.bpf.o");
 
-/// The sock_addr programs.
+/// The `sock_addr` programs.
 const SOCK_ADDR: [&str; 8] = [
     "crewtap_connect4",
     "crewtap_connect6",
@@ -42,7 +42,7 @@ const TRACEPOINTS: [(&str, &str, &str); 4] = [
 /// The tracepoint of socket(2), which is not free: it is attached on demand.
 const SOCKET_TRACEPOINT: (&str, &str, &str) = ("crewtap_socket", "syscalls", "sys_enter_socket");
 
-/// Linux 5.18: bpf_set_retval.
+/// Linux 5.18: `bpf_set_retval`.
 const SET_RETVAL_SINCE: (u32, u32) = (5, 18);
 
 /// Linux 5.15: links of tracepoints, which can be pinned. Before, the tracepoints end with the agent, and after its
@@ -86,9 +86,8 @@ impl Loaded {
 
     /// A map, by name.
     pub(super) fn table<K: Pod, V: Pod>(&self, name: &'static str) -> Result<Table<K, V>, KernelError> {
-        let data = match self.ebpf.map(name) {
-            Some(Map::Array(data) | Map::HashMap(data) | Map::LruHashMap(data)) => data,
-            _ => return Err(KernelError::Object(name)),
+        let Some(Map::Array(data) | Map::HashMap(data) | Map::LruHashMap(data)) = self.ebpf.map(name) else {
+            return Err(KernelError::Object(name));
         };
         Table::new(data).map_err(KernelError::io("open a kernel map"))
     }

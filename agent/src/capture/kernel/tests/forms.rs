@@ -1,4 +1,4 @@
-//! The less usual ways to connect: non-blocking, io_uring, fast open, MPTCP, threads, forks, real programs.
+//! The less usual ways to connect: non-blocking, `io_uring`, fast open, MPTCP, threads, forks, real programs.
 
 use super::lab::{Lab, read_all, stdout};
 use crate::capture::kernel::{Mode, Origin, Transport};
@@ -109,7 +109,7 @@ fn curl() {
     assert_eq!(stdout(&child.wait_with_output().unwrap()), "hi 203.0.113.9");
 }
 
-/// io_uring_setup, mmap of the rings, one connect submitted and reaped: without a library.
+/// `io_uring_setup`, mmap of the rings, one connect submitted and reaped: without a library.
 const IO_URING: &str = "
 import mmap
 libc = ctypes.CDLL(None, use_errno=True)
