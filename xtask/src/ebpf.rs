@@ -162,7 +162,12 @@ impl Toolchain {
     }
 
     fn fetch(&self, packages: &Packages) -> Result<()> {
-        println!("ebpf: fetching {} and LLVM {} into {}", packages.names.join(" "), packages.llvm, self.prefix.display());
+        println!(
+            "ebpf: fetching {} and LLVM {} into {}",
+            packages.names.join(" "),
+            packages.llvm,
+            self.prefix.display()
+        );
         let downloads = self.prefix.join("debs");
         let root = self.prefix.join("root");
         fs::create_dir_all(&downloads)?;
@@ -188,7 +193,14 @@ impl Toolchain {
         let feature = format!("llvm-{}", packages.llvm);
         let mut install = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         install.args(["install", "-q", "bpf-linker", "--version", LINKER_VERSION, "--locked", "--force"]);
-        install.args(["--no-default-features", "--features", &feature, "--config", "profile.release.debug=0", "--root"]);
+        install.args([
+            "--no-default-features",
+            "--features",
+            &feature,
+            "--config",
+            "profile.release.debug=0",
+            "--root",
+        ]);
         install.arg(&self.prefix).env("LLVM_PREFIX", self.prefix.join("llvm")).current_dir("/");
         output(install.env("CARGO_TARGET_DIR", self.prefix.join("target")))?;
         let _ = fs::remove_dir_all(self.prefix.join("target"));
@@ -274,7 +286,9 @@ struct Packages {
 /// Finds the pinned compiler, or else the newest one that is served. None: there is none.
 fn packages() -> Result<Option<Packages>> {
     let show = |package: &str| output(Command::new("apt-cache").args(["show", package]));
-    let known = if let Ok(known) = show("rustc-web") { known } else {
+    let known = if let Ok(known) = show("rustc-web") {
+        known
+    } else {
         let _ = output(Command::new("apt-get").args(["-q", "update"]));
         let Ok(known) = show("rustc-web") else { return Ok(None) };
         known

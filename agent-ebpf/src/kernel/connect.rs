@@ -3,9 +3,9 @@
 
 use super::report::{Bypass, bypass, count};
 use super::{
-    AF_INET6, LOOPBACK_DEVICE, MAPPED, MPTCP, PASS, REFUSE, SOCK_DGRAM, SOCK_STREAM, TCP, Task, UDP, agent_lives,
-    create::NO_ORIGIN, current_run, datagram, addr, sock, socket, has_set_retval, is_loopback, is_mapped,
-    is_unspecified, maps, now, set_addr, settings_of,
+    AF_INET6, LOOPBACK_DEVICE, MAPPED, MPTCP, PASS, REFUSE, SOCK_DGRAM, SOCK_STREAM, TCP, Task, UDP, addr, agent_lives,
+    create::NO_ORIGIN, current_run, datagram, has_set_retval, is_loopback, is_mapped, is_unspecified, maps, now,
+    set_addr, settings_of, sock, socket,
 };
 use aya_ebpf::{
     bindings::{bpf_sock, bpf_sock_addr},

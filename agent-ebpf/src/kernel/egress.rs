@@ -4,15 +4,15 @@
 use super::report::{Bypass, bypass, count};
 use super::{
     LOOPBACK_DEVICE, MAPPED, PASS, REFUSE, SOCK_DGRAM, SOCK_STREAM, TCP, Task, UDP, agent_lives, datagram::QUIC_PORT,
-    sock, skb, socket, is_loopback, maps, settings_of,
+    is_loopback, maps, settings_of, skb, sock, socket,
 };
 use aya_ebpf::{
     bindings::{__sk_buff, bpf_sock},
     helpers::generated::{bpf_get_socket_cookie, bpf_sk_fullsock, bpf_skb_ancestor_cgroup_id, bpf_skb_load_bytes},
 };
 use crewtap_ebpf::{
-    BYPASS_ESCAPE, BYPASS_PACKET, BYPASS_QUIC, BYPASS_TCP, BYPASS_UDP, DatagramKey, MODE_ENFORCE, RelayKey,
-    SOCKET_DNS, SOCKET_PASSIVE, SOCKET_REDIRECTED, SocketState, Words,
+    BYPASS_ESCAPE, BYPASS_PACKET, BYPASS_QUIC, BYPASS_TCP, BYPASS_UDP, DatagramKey, MODE_ENFORCE, RelayKey, SOCKET_DNS,
+    SOCKET_PASSIVE, SOCKET_REDIRECTED, SocketState, Words,
 };
 
 /// `ETH_P_IP`.
@@ -50,7 +50,9 @@ pub fn egress(skb: *mut __sk_buff) -> i32 {
     let Some(packet) = read_packet(skb, kind.1) else { return REFUSE };
     let stays = skb!(skb, ifindex) == LOOPBACK_DEVICE;
     let to_loopback = is_loopback(&packet.destination);
-    if kind == (SOCK_STREAM, TCP) && let Some(state) = &state {
+    if kind == (SOCK_STREAM, TCP)
+        && let Some(state) = &state
+    {
         if state.kind == SOCKET_REDIRECTED && to_loopback && stays {
             return PASS;
         }

@@ -106,8 +106,7 @@ impl ListenerPorts {
     /// Whether one of them has this port: dialling it would be dialling ourselves.
     #[must_use]
     pub fn contains(&self, port: u16) -> bool {
-        port != 0
-            && (port == self.tcp4 || port == self.dns4 || self.tcp6.contains(&port) || self.dns6.contains(&port))
+        port != 0 && (port == self.tcp4 || port == self.dns4 || self.tcp6.contains(&port) || self.dns6.contains(&port))
     }
 }
 

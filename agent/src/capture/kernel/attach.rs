@@ -10,7 +10,8 @@ use aya::{
     Ebpf, EbpfLoader, Pod,
     maps::{Map, MapData, RingBuf},
     programs::{
-        CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, ProgramError, SockOps, TracePoint,
+        CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, ProgramError, SockOps,
+        TracePoint,
         links::{FdLink, LinkError},
     },
 };
@@ -189,7 +190,8 @@ fn to_fd_link<L: TryInto<FdLink, Error = LinkError>>(link: L) -> Result<Option<F
 /// The running kernel's version.
 fn kernel_version() -> Result<(u32, u32), KernelError> {
     let names = nix::sys::utsname::uname();
-    let names = names.map_err(|errno| KernelError::Io { action: "ask for the kernel's version", source: errno.into() })?;
+    let names =
+        names.map_err(|errno| KernelError::Io { action: "ask for the kernel's version", source: errno.into() })?;
     let release = names.release().to_string_lossy().into_owned();
     let mut numbers = release.split(['.', '-', '+']).map_while(|part| part.parse().ok());
     Ok((numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)))

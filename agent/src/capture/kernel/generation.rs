@@ -104,9 +104,10 @@ impl Generation {
     pub(super) fn remove_empty_stale(&self) -> Result<(), KernelError> {
         for (pins, cgroup) in self.others()? {
             if let Some(cgroup) = cgroup
-                && (cgroup.is_populated()? || cgroup.remove().is_err()) {
-                    continue;
-                }
+                && (cgroup.is_populated()? || cgroup.remove().is_err())
+            {
+                continue;
+            }
             remove_pins(&pins)?;
         }
         Ok(())

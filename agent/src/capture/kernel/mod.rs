@@ -24,14 +24,19 @@ use super::{
     sys::Table,
 };
 use attach::Loaded;
-pub use crewtap_ebpf::{ConnectionKey, Counters, DatagramKey};
 use crewtap_ebpf::{
     ABI_VERSION, Global, HAS_ROUTE4, HAS_ROUTE6, LocalAddress, MODE_ENFORCE, MODE_RECORD, Origin as RawOrigin,
     RunSettings,
 };
+pub use crewtap_ebpf::{ConnectionKey, Counters, DatagramKey};
 use generation::Generation;
 use nix::time::{ClockId, clock_gettime};
-use std::{io, net::IpAddr, path::PathBuf, sync::{Mutex, PoisonError}};
+use std::{
+    io,
+    net::IpAddr,
+    path::PathBuf,
+    sync::{Mutex, PoisonError},
+};
 
 /// Origins that nobody accepted for so long belong to no connection any more, in nanoseconds.
 const ORIGIN_LIFE_NS: u64 = 120_000_000_000;

@@ -42,7 +42,8 @@ Local:
 ";
     let expected: Vec<IpAddr> = vec!["127.0.0.1".parse().unwrap(), "198.18.0.2".parse().unwrap()];
     assert_eq!(ipv4_addresses(trie), expected);
-    let table = "20010db8001800000000000000000002 02 40 00 82     out0\n00000000000000000000000000000001 01 80 10 80 lo\n";
+    let table =
+        "20010db8001800000000000000000002 02 40 00 82     out0\n00000000000000000000000000000001 01 80 10 80 lo\n";
     let expected: Vec<IpAddr> = vec!["2001:db8:18::2".parse().unwrap(), "::1".parse().unwrap()];
     assert_eq!(ipv6_addresses(table), expected);
 }

@@ -33,7 +33,8 @@ select.select([], [s], [], 20); print(s.getsockopt(socket.SOL_SOCKET, socket.SO_
 fn fast_open() {
     let lab = Lab::new(Mode::Record);
     let sends = "s = tcp(); s.settimeout(None); print(s.sendto(b'hello', 0x20000000, ('203.0.113.9', 4443)))";
-    let connects = "s = tcp(); s.settimeout(None); s.setsockopt(socket.IPPROTO_TCP, 30, 1); s.connect(('203.0.113.9', 4443))
+    let connects =
+        "s = tcp(); s.settimeout(None); s.setsockopt(socket.IPPROTO_TCP, 30, 1); s.connect(('203.0.113.9', 4443))
 print(s.send(b'hello')); print(s.getpeername()[0])";
     for source in [sends, connects, sends, connects] {
         let (printed, origin) = one_connect(&lab, source);
