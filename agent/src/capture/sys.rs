@@ -144,9 +144,8 @@ pub(super) fn read_pod<T: Pod>(bytes: &[u8]) -> Option<T> {
 fn get_option(socket: &impl AsFd, level: libc::c_int, name: libc::c_int, into: &mut [u8]) -> io::Result<usize> {
     let mut len = libc::socklen_t::try_from(into.len()).map_err(io::Error::other)?;
     // SAFETY: the kernel writes at most `len` bytes into `into` and says how many.
-    let done = unsafe {
-        libc::getsockopt(socket.as_fd().as_raw_fd(), level, name, into.as_mut_ptr().cast(), &raw mut len)
-    };
+    let done =
+        unsafe { libc::getsockopt(socket.as_fd().as_raw_fd(), level, name, into.as_mut_ptr().cast(), &raw mut len) };
     if done < 0 { Err(io::Error::last_os_error()) } else { Ok(len as usize) }
 }
 
