@@ -103,7 +103,6 @@ impl Redactor {
 
 fn walk(protocol: Option<Protocol>, side: Side) -> Option<Box<dyn Walk>> {
     Some(match (protocol, side) {
-        (Some(Protocol::Tls | Protocol::Ssh), _) => return None,
         (Some(Protocol::H2c), side) => Box::new(http2::Frames::new(side)),
         (Some(Protocol::Postgres), Side::Client) => Box::new(postgres::Frames::default()),
         (Some(Protocol::Ftp | Protocol::Smtp | Protocol::Pop3), Side::Client) => {
@@ -111,15 +110,16 @@ fn walk(protocol: Option<Protocol>, side: Side) -> Option<Box<dyn Walk>> {
         }
         (Some(Protocol::Imap), Side::Client) => Box::new(command::Lines::tagged()),
         (Some(Protocol::Redis), Side::Client) => Box::new(redis::Requests::default()),
-        // What these servers say holds no credential.
-        (
+        // Encrypted, or servers that say nothing secret.
+        (Some(Protocol::Tls | Protocol::Ssh), _)
+        | (
             Some(
                 Protocol::Postgres
+                | Protocol::Redis
                 | Protocol::Ftp
                 | Protocol::Smtp
                 | Protocol::Pop3
-                | Protocol::Imap
-                | Protocol::Redis,
+                | Protocol::Imap,
             ),
             Side::Server,
         ) => return None,

@@ -43,7 +43,7 @@ pub(super) struct Lines {
     place: Place,
     word: Vec<u8>,
     /// Whole lines that are still to be hidden, and the mechanism's name.
-    lines: u8,
+    hidden_lines: u8,
     scheme: String,
     announced: Announced,
 }
@@ -60,7 +60,14 @@ impl Lines {
     }
 
     const fn new(tagged: bool, place: Place) -> Self {
-        Self { tagged, place, word: Vec::new(), lines: 0, scheme: String::new(), announced: Announced::No }
+        Self {
+            tagged,
+            place,
+            word: Vec::new(),
+            hidden_lines: 0,
+            scheme: String::new(),
+            announced: Announced::No,
+        }
     }
 
     fn line_end(&mut self, ledger: &mut Ledger) {
@@ -71,14 +78,14 @@ impl Lines {
             return;
         }
         match self.place {
-            Place::Mechanism => self.lines = lines_of(&self.word, false),
+            Place::Mechanism => self.hidden_lines = lines_of(&self.word, false),
             Place::Secret => ledger.end(),
             _ => {}
         }
         self.word.clear();
         self.announced = Announced::No;
-        self.place = if self.lines > 0 {
-            self.lines -= 1;
+        self.place = if self.hidden_lines > 0 {
+            self.hidden_lines -= 1;
             ledger.begin_next(&self.scheme);
             Place::Secret
         } else if self.tagged {
@@ -103,7 +110,7 @@ impl Lines {
             },
             Place::Name(scheme) => secret(scheme, ledger),
             Place::Mechanism => {
-                self.lines = lines_of(&word, true);
+                self.hidden_lines = lines_of(&word, true);
                 let place = secret("sasl", ledger);
                 self.scheme = "sasl".into();
                 place
