@@ -93,8 +93,8 @@ impl Requests {
                 }
             }
             (b"hello" | b"migrate", b"auth2") | (b"hello", b"auth") => Next::User,
-            (b"migrate", b"auth") => Next::Password,
-            (b"config" | b"sentinel", b"requirepass" | b"masterauth" | b"auth-pass" | b"sentinel-pass")
+            (b"migrate", b"auth")
+            | (b"config" | b"sentinel", b"requirepass" | b"masterauth" | b"auth-pass" | b"sentinel-pass")
             | (b"config", b"tls-key-file-pass" | b"tls-client-key-file-pass") => Next::Password,
             _ => Next::Ordinary,
         };

@@ -149,6 +149,17 @@ fn kept_values_are_bounded_and_all_are_counted() {
 }
 
 #[test]
+fn an_event_tells_what_is_new() {
+    let mut redactor = Redactor::new(None, Side::Client, &key());
+    redactor.feed(b"Cookie: a\r\nHost: h\r\nCookie: b");
+    let masked = redactor.masked().unwrap();
+    assert_eq!((masked.mask.as_str(), masked.count, masked.values.len()), ("credentials", 1, 1));
+    assert_eq!(redactor.masked(), None, "the second one is still open");
+    redactor.finish();
+    assert_eq!(redactor.masked().unwrap().values, [format!("cookie 1 {}", key().digest(b"b"))]);
+}
+
+#[test]
 fn postgres_log_ins_lose_their_bodies() {
     let startup = b"\0\0\0\x17\0\x03\0\0user\0me\0pp\0p\0\0\0";
     let sent = [
