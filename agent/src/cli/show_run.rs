@@ -123,7 +123,7 @@ fn invoked_by(run: &Run) -> String {
         Ok(Basis::Os { uid, login_uid, sudo_user }) => {
             let sudo = sudo_user.map(|user| format!(", through sudo by {user}")).unwrap_or_default();
             let login = login_uid.map(|uid| format!(", login uid {uid}")).unwrap_or_default();
-            format!("on the word of the operating system: uid {uid}{login}{sudo}")
+            format!("known by the operating system: uid {uid}{login}{sudo}")
         }
         Ok(Basis::Unknown) => "nothing is known of the process".into(),
         Err(_) => "on a basis that this version does not know".into(),

@@ -11,7 +11,7 @@ use crewtap_core::session::{Outcome, Side};
 
 use super::screen::{Screen, ViewArgs, is_unsafe};
 use super::store::{Evidence, Store, StoreDir};
-use super::{runs, search, show, timeline};
+use super::{reindex, runs, search, show, timeline, verify};
 use crate::index::sample::Sample;
 use crate::index::{Index, Indexer};
 use crate::journal::{Entry, Journal, Options};
@@ -222,6 +222,50 @@ fn an_agent_that_dies_leaves_an_index_that_catches_up() {
     assert!(now > behind && now == journal.len().unwrap());
     assert_eq!(store.index.runs(0, 10).unwrap()[0].outcome.as_deref(), Some("exited"));
     assert!(StoreDir::new(dir.path()).open().unwrap().notices.is_empty(), "it is said once");
+}
+
+#[test]
+fn a_journal_verifies_until_somebody_changes_it() {
+    let (sample, ..) = Sample::story();
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::open(dir.path(), &Options::default(), None).unwrap();
+    // Without the sample's checkpoint, which nobody signed.
+    let (signed, records): (Vec<_>, Vec<_>) =
+        sample.records.into_iter().partition(|record| record.event.body.kind() == "checkpoint");
+    assert_eq!(signed.len(), 1);
+    append(&journal, &records);
+    journal.close().unwrap();
+    let check = |view: &ViewArgs| {
+        let report = crate::journal::verify(dir.path(), &mut |_| ()).unwrap();
+        printed(view, |screen| verify::print(&report, screen))
+    };
+    let (intact, text) = check(&UTC);
+    assert!(intact && text.starts_with("intact: ") && text.lines().count() == 1, "{text}");
+    let segment = std::fs::read_dir(dir.path().join("journal")).unwrap().map(|entry| entry.unwrap().path());
+    let segment = segment.into_iter().find(|path| path.extension().is_some_and(|ext| ext == "seg")).unwrap();
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let at = bytes.windows(9).position(|bytes| bytes == b"quarterly").unwrap();
+    bytes[at] = b'Q';
+    std::fs::write(&segment, bytes).unwrap();
+    let (intact, text) = check(&UTC);
+    assert!(!intact && text.contains("record_changed record ") && text.contains("NOT INTACT: "), "{text}");
+    let (_, text) = check(&JSON);
+    let summary: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    assert_eq!(summary["intact"], false);
+}
+
+#[test]
+fn a_reindex_gives_the_index_that_followed() {
+    let (sample, ..) = Sample::story();
+    let dir = tempfile::tempdir().unwrap();
+    let (from, sink) = Indexer::open(dir.path(), |_| None).unwrap().into_sink();
+    let journal = Journal::open(dir.path(), &Options::default(), Some((from, sink))).unwrap();
+    append(&journal, &sample.records);
+    assert!(reindex::run(&StoreDir::new(dir.path()), &reindex::ReindexArgs { json: true }).is_err(), "an agent runs");
+    journal.close().unwrap();
+    let followed = crate::index::tests::dump(dir.path());
+    reindex::run(&StoreDir::new(dir.path()), &reindex::ReindexArgs { json: true }).unwrap();
+    assert_eq!(crate::index::tests::dump(dir.path()), followed);
 }
 
 #[test]

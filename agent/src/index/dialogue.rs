@@ -296,10 +296,10 @@ impl Batch<'_> {
         self.ensure_session(entry, session)?;
         self.settle(session)?;
         let (bytes_up, bytes_down) = (number(body.bytes_up), number(body.bytes_down));
-        let (up, down, closed): (i64, i64, bool) = self
+        let (run, up, down, closed): (Option<String>, i64, i64, bool) = self
             .db
-            .prepare_cached("SELECT bytes_up, bytes_down, outcome IS NOT NULL FROM sessions WHERE id = ?1")?
-            .query_row([session], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+            .prepare_cached("SELECT run, bytes_up, bytes_down, outcome IS NOT NULL FROM sessions WHERE id = ?1")?
+            .query_row([session], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
         self.db
             .prepare_cached(
                 "UPDATE sessions SET outcome = ?2, bytes_up = ?3, bytes_down = ?4, duration_us = ?5, first_byte_us = ?6,
@@ -317,8 +317,11 @@ impl Batch<'_> {
                 entry.leaf,
                 entry.at_ns
             ])?;
-        self.count(entry, "bytes_up", bytes_up - up)?;
-        self.count(entry, "bytes_down", bytes_down - down)?;
+        // What was recorded is counted in the session's run; what was forwarded takes its place.
+        if let Some(run) = &run {
+            self.count_in(run, entry.leaf, "bytes_up", bytes_up - up)?;
+            self.count_in(run, entry.leaf, "bytes_down", bytes_down - down)?;
+        }
         match body.outcome {
             _ if closed => {}
             Outcome::Completed => {}

@@ -16,7 +16,7 @@ mod text;
 #[cfg(test)]
 pub(crate) mod sample;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 #[cfg(test)]
 mod tests_access;
 #[cfg(test)]

@@ -40,7 +40,7 @@ const TABLES: [&str; 16] = [
 ];
 
 /// Everything that the index says, in a fixed order.
-fn dump(dir: &Path) -> Vec<(String, Vec<Value>)> {
+pub(crate) fn dump(dir: &Path) -> Vec<(String, Vec<Value>)> {
     let index = Index::open(dir).unwrap();
     let mut all = Vec::new();
     for table in TABLES {
