@@ -57,22 +57,18 @@ fn nodes(processes: &[Process]) -> Vec<Node<'_>> {
             let last = nodes.get(*at).and_then(|node| node.programs.last());
             last.is_some_and(|last| last.end_leaf.is_none_or(|end| end > process.leaf))
         });
-        match (known, process.start.as_deref()) {
-            (Some(at), Some("exec") | None) => {
-                if let Some(node) = nodes.get_mut(at) {
-                    node.programs.push(process);
-                }
-            }
-            _ => {
-                let at = nodes.len();
-                let parent = process.ppid.and_then(|ppid| alive.get(&ppid)).copied();
-                nodes.push(Node { programs: vec![process], children: Vec::new(), root: parent.is_none() });
-                if let Some(parent) = parent.and_then(|parent| nodes.get_mut(parent)) {
-                    parent.children.push(at);
-                }
-                alive.insert(process.pid, at);
-            }
+        let goes_on = matches!(process.start.as_deref(), Some("exec") | None);
+        if let Some(node) = known.filter(|_| goes_on).and_then(|at| nodes.get_mut(at)) {
+            node.programs.push(process);
+            continue;
         }
+        let at = nodes.len();
+        let parent = process.ppid.and_then(|ppid| alive.get(&ppid)).copied();
+        nodes.push(Node { programs: vec![process], children: Vec::new(), root: parent.is_none() });
+        if let Some(parent) = parent.and_then(|parent| nodes.get_mut(parent)) {
+            parent.children.push(at);
+        }
+        alive.insert(process.pid, at);
     }
     nodes
 }

@@ -140,7 +140,7 @@ fn invoked_by(run: &Run) -> String {
 
 /// Parents of a process in one line, nearest first.
 pub(super) fn ancestors(parents: &[Ancestor]) -> String {
-    parents.iter().map(|parent| format!(" ← {}({})", parent.comm, parent.pid)).collect()
+    parents.iter().fold(String::new(), |line, parent| format!("{line} ← {}({})", parent.comm, parent.pid))
 }
 
 fn touched(sessions: &[Session]) -> String {

@@ -2,6 +2,8 @@
 //!
 //! Never holds more of a stream than is shown, and never sends a recorded byte to the terminal as it is.
 
+use std::fmt::Write;
+
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use crewtap_core::limits::{SHOWN_BYTES_MAX, SHOWN_LINES_MAX};
@@ -159,7 +161,8 @@ fn print_hex(bytes: &[u8], screen: &mut Screen) -> std::io::Result<()> {
                 hex.push(' ');
             }
             match line.get(at) {
-                Some(byte) => hex.push_str(&format!("{byte:02x} ")),
+                // Writing to a String does not fail.
+                Some(byte) => drop(write!(hex, "{byte:02x} ")),
                 None => hex.push_str("   "),
             }
         }

@@ -28,7 +28,7 @@ impl Evidence for Memory {
         Box::new(self.0.iter().filter(move |record| record.leaf >= from).cloned().map(Ok))
     }
 
-    fn len(&self) -> Result<u64, String> {
+    fn count(&self) -> Result<u64, String> {
         Ok(self.0.len() as u64)
     }
 }
@@ -219,7 +219,7 @@ fn an_agent_that_dies_leaves_an_index_that_catches_up() {
     assert!(store.notices[0].contains("records behind the journal, and has caught up"), "{:?}", store.notices);
     let journal = store.journal.as_ref().unwrap();
     let now = store.index.progress().unwrap().next_leaf;
-    assert!(now > behind && now == journal.len().unwrap());
+    assert!(now > behind && now == journal.count().unwrap());
     assert_eq!(store.index.runs(0, 10).unwrap()[0].outcome.as_deref(), Some("exited"));
     assert!(StoreDir::new(dir.path()).open().unwrap().notices.is_empty(), "it is said once");
 }

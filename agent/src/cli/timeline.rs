@@ -63,13 +63,13 @@ pub(super) fn print(store: &Store, args: &TimelineArgs, screen: &mut Screen) -> 
             Ok(run) => run,
             Err(error) => return nothing(error),
         },
-        None => match store.index.runs(0, 1)?.pop() {
-            Some(run) => run,
-            None => {
+        None => {
+            let Some(run) = store.index.runs(0, 1)?.pop() else {
                 screen.line("no runs on record")?;
                 return Ok(false);
-            }
-        },
+            };
+            run
+        }
     };
     let moments = moments(&store.index, &run)?;
     if screen.json {

@@ -3,7 +3,7 @@
 //! Never reads the journal itself and never fails for what a record says: an event that lacks its beginning still gets
 //! its row, and numbers beyond a column's range are clamped.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crewtap_core::bodies::{self, Recovered, RunEnded, RunStarted};
 use crewtap_core::chain::Record;
@@ -34,7 +34,7 @@ impl Indexer {
     /// the journal's (the journal lost its end in a power failure and went on, or was replaced), the index starts anew.
     ///
     /// # Errors
-    /// [`IndexError::Busy`] when another process writes it, else what SQLite or the operating system said.
+    /// [`IndexError::Busy`] when another process writes it, else what `SQLite` or the operating system said.
     pub fn open(data_dir: &Path, stamp_at: impl FnOnce(u64) -> Option<Stamp>) -> Result<Self, IndexError> {
         let lock = AgentLock::take(data_dir)?;
         let path = data_dir.join(FILE_NAME);
@@ -49,8 +49,8 @@ impl Indexer {
     }
 
     /// An index at a path of its own, empty, for [`super::rebuild`], which holds the lock itself.
-    pub(super) fn empty(data_dir: &Path, path: PathBuf) -> Result<Self, IndexError> {
-        let connection = open::anew(data_dir, &path)?;
+    pub(super) fn empty(data_dir: &Path, path: &Path) -> Result<Self, IndexError> {
+        let connection = open::anew(data_dir, path)?;
         Ok(Self { connection, progress: Progress::default(), _lock: None })
     }
 
@@ -63,7 +63,7 @@ impl Indexer {
     /// Indexes a batch in one transaction; records that are indexed already are passed over.
     ///
     /// # Errors
-    /// When SQLite fails (a full disk). The batch is then not indexed at all, and can be given again.
+    /// When `SQLite` fails (a full disk). The batch is then not indexed at all, and can be given again.
     pub fn apply(&mut self, records: &[Record]) -> Result<(), IndexError> {
         let new = || records.iter().filter(|record| record.leaf >= self.progress.next_leaf);
         let Some(last) = new().map(|record| (record.leaf, record.event.at)).next_back() else { return Ok(()) };

@@ -20,8 +20,8 @@ pub(super) struct Recorded(BTreeMap<String, Sums>);
 struct Sums {
     up: i64,
     down: i64,
-    /// Learned once per batch; what is ciphertext is not searched.
-    protocol: Option<Option<String>>,
+    /// Learned once per batch, empty when it is not classified; what is ciphertext is not searched.
+    protocol: Option<String>,
 }
 
 impl Batch<'_> {
@@ -243,7 +243,7 @@ impl Batch<'_> {
                 self.db.prepare_cached(&sql)?.execute(params![format!("{session}.{n}"), len, NUMBER_MAX])?;
             }
             let protocol = self.protocol(session)?;
-            let text = text::searchable(entry.payload, offset, protocol.as_deref());
+            let text = text::searchable(entry.payload, offset, &protocol);
             let sums = self.recorded.0.entry(session.to_owned()).or_default();
             let sum = if side == Side::Client { &mut sums.up } else { &mut sums.down };
             *sum = sum.saturating_add(len).min(NUMBER_MAX);
@@ -256,12 +256,12 @@ impl Batch<'_> {
         self.text(entry, words.trim_end_matches("{}"))
     }
 
-    fn protocol(&mut self, session: &str) -> Result<Option<String>, rusqlite::Error> {
+    fn protocol(&mut self, session: &str) -> Result<String, rusqlite::Error> {
         if let Some(protocol) = self.recorded.0.get_mut(session).and_then(|sums| sums.protocol.take()) {
             return Ok(protocol);
         }
-        let mut select = self.db.prepare_cached("SELECT protocol FROM sessions WHERE id = ?1")?;
-        Ok(select.query_row([session], |row| row.get(0)).optional()?.flatten())
+        let mut select = self.db.prepare_cached("SELECT coalesce(protocol, '') FROM sessions WHERE id = ?1")?;
+        Ok(select.query_row([session], |row| row.get(0)).optional()?.unwrap_or_default())
     }
 
     pub(super) fn masked(&mut self, entry: &Entry, body: &Masked) -> Result<(), rusqlite::Error> {

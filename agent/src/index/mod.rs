@@ -1,4 +1,4 @@
-//! The index: a SQLite database that says in rows what the journal says in records.
+//! The index: a `SQLite` database that says in rows what the journal says in records.
 //!
 //! Written by one [`Indexer`] that follows the journal, read by analysts who may write nothing. Never the truth: it
 //! holds leaf numbers instead of file offsets, keeps nothing that the journal does not, and can be rebuilt at any time.
@@ -19,6 +19,8 @@ pub(crate) mod sample;
 pub(crate) mod tests;
 #[cfg(test)]
 mod tests_access;
+#[cfg(test)]
+mod tests_cost;
 #[cfg(test)]
 mod tests_search;
 
@@ -69,7 +71,7 @@ pub enum IndexError {
         /// What the operating system said.
         error: std::io::Error,
     },
-    /// SQLite failed.
+    /// `SQLite` failed.
     #[error("the index: {0}; when it is damaged, `crewtap reindex` makes it anew")]
     Sqlite(#[from] rusqlite::Error),
 }
@@ -94,7 +96,7 @@ pub struct Progress {
     pub last: Option<Stamp>,
 }
 
-/// Largest number that a column holds: what JSON readers hold exactly, and sums of which SQLite never turns into reals.
+/// Largest number that a column holds: what JSON readers hold exactly, and sums of which `SQLite` never turns into reals.
 pub(crate) const NUMBER_MAX: i64 = (1 << 53) - 1;
 
 /// A count or a size as a column: never an error, never negative.

@@ -158,7 +158,7 @@ fn version(connection: &Connection) -> Result<i32, rusqlite::Error> {
     connection.pragma_query_value(None, "user_version", |row| row.get(0))
 }
 
-/// Removes a database and its log: first the database, because a log without one is thrown away by SQLite,
+/// Removes a database and its log: first the database, because a log without one is thrown away by `SQLite`,
 /// while a log beside another database would be played into it.
 pub(super) fn remove(path: &Path) -> Result<(), IndexError> {
     for file in [path.to_owned(), beside(path, "-wal"), beside(path, "-shm")] {

@@ -149,11 +149,8 @@ fn term(text: &str) -> Result<(Term, &str), QueryError> {
         return Ok((Term { negated, test: column_test(column, value, word)? }, rest));
     }
     let rest = text.get(word_end..).unwrap_or_default();
-    let test = match word.strip_suffix('*') {
-        Some(beginning) => words(beginning.to_owned(), true)?,
-        None => words(word.to_owned(), false)?,
-    };
-    Ok((Term { negated, test }, rest))
+    let (word, prefix) = word.strip_suffix('*').map_or((word, false), |beginning| (beginning, true));
+    Ok((Term { negated, test: words(word.to_owned(), prefix)? }, rest))
 }
 
 /// Whether `column:value` is meant as such: `http://…` and `10.0.0.1:80` are not.

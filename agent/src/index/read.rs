@@ -80,7 +80,7 @@ impl Index {
     /// How far it is.
     ///
     /// # Errors
-    /// When SQLite fails.
+    /// When `SQLite` fails.
     pub fn progress(&self) -> Result<Progress, IndexError> {
         Ok(open::progress(&self.connection)?)
     }
@@ -88,7 +88,7 @@ impl Index {
     /// The newest runs first, those that started at or after a time.
     ///
     /// # Errors
-    /// When SQLite fails.
+    /// When `SQLite` fails.
     pub fn runs(&self, since_ns: i64, limit: usize) -> Result<Vec<Run>, IndexError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         self.rows("WHERE coalesce(started_ns, 0) >= ?1 ORDER BY started_ns DESC, leaf DESC LIMIT ?2", (since_ns, limit))
@@ -97,7 +97,7 @@ impl Index {
     /// Sessions of a run, in order.
     ///
     /// # Errors
-    /// When SQLite fails.
+    /// When `SQLite` fails.
     pub fn sessions(&self, run: &str) -> Result<Vec<Session>, IndexError> {
         self.rows("WHERE run = ?1 ORDER BY started_ns, leaf", [run])
     }
@@ -105,7 +105,7 @@ impl Index {
     /// Exchanges of a session, in order.
     ///
     /// # Errors
-    /// When SQLite fails.
+    /// When `SQLite` fails.
     pub fn exchanges(&self, session: &str) -> Result<Vec<Exchange>, IndexError> {
         self.rows("WHERE session = ?1 ORDER BY n", [session])
     }
@@ -113,7 +113,7 @@ impl Index {
     /// Exchanges of a run, in order.
     ///
     /// # Errors
-    /// When SQLite fails.
+    /// When `SQLite` fails.
     pub fn exchanges_of_run(&self, run: &str) -> Result<Vec<Exchange>, IndexError> {
         self.rows("WHERE run = ?1 ORDER BY started_ns, leaf", [run])
     }
@@ -121,7 +121,7 @@ impl Index {
     /// Programs that the run's processes executed, in order.
     ///
     /// # Errors
-    /// When SQLite fails.
+    /// When `SQLite` fails.
     pub fn processes(&self, run: &str) -> Result<Vec<Process>, IndexError> {
         self.rows("WHERE run = ?1 ORDER BY leaf", [run])
     }
@@ -129,7 +129,7 @@ impl Index {
     /// Decisions of a run, in order.
     ///
     /// # Errors
-    /// When SQLite fails.
+    /// When `SQLite` fails.
     pub fn decisions(&self, run: &str) -> Result<Vec<Decision>, IndexError> {
         self.rows("WHERE run = ?1 ORDER BY leaf", [run])
     }
@@ -137,7 +137,7 @@ impl Index {
     /// Decisions of a session, in order.
     ///
     /// # Errors
-    /// When SQLite fails.
+    /// When `SQLite` fails.
     pub fn decisions_of_session(&self, session: &str) -> Result<Vec<Decision>, IndexError> {
         self.rows("WHERE session = ?1 ORDER BY leaf", [session])
     }
@@ -145,7 +145,7 @@ impl Index {
     /// What was redacted in a run.
     ///
     /// # Errors
-    /// When SQLite fails.
+    /// When `SQLite` fails.
     pub fn masks(&self, run: &str) -> Result<Vec<Mask>, IndexError> {
         self.rows("WHERE run = ?1 ORDER BY leaf", [run])
     }
@@ -153,7 +153,7 @@ impl Index {
     /// What was redacted in a session.
     ///
     /// # Errors
-    /// When SQLite fails.
+    /// When `SQLite` fails.
     pub fn masks_of_session(&self, session: &str) -> Result<Vec<Mask>, IndexError> {
         self.rows("WHERE session = ?1 ORDER BY leaf", [session])
     }
@@ -161,7 +161,7 @@ impl Index {
     /// Names looked up in a run, questions and answers.
     ///
     /// # Errors
-    /// When SQLite fails.
+    /// When `SQLite` fails.
     pub fn names(&self, run: &str) -> Result<Vec<Name>, IndexError> {
         self.rows("WHERE run = ?1 ORDER BY leaf", [run])
     }
@@ -169,7 +169,7 @@ impl Index {
     /// Connections that a run accepted.
     ///
     /// # Errors
-    /// When SQLite fails.
+    /// When `SQLite` fails.
     pub fn accepted(&self, run: &str) -> Result<Vec<Accepted>, IndexError> {
         self.rows("WHERE run = ?1 ORDER BY leaf", [run])
     }
@@ -177,7 +177,7 @@ impl Index {
     /// Traffic of a run past the proxy.
     ///
     /// # Errors
-    /// When SQLite fails.
+    /// When `SQLite` fails.
     pub fn bypasses(&self, run: &str) -> Result<Vec<Bypass>, IndexError> {
         self.rows("WHERE run = ?1 ORDER BY leaf", [run])
     }
@@ -185,7 +185,7 @@ impl Index {
     /// Notes of a run.
     ///
     /// # Errors
-    /// When SQLite fails.
+    /// When `SQLite` fails.
     pub fn notes(&self, run: &str) -> Result<Vec<Note>, IndexError> {
         self.rows("WHERE run = ?1 ORDER BY leaf", [run])
     }
@@ -193,7 +193,7 @@ impl Index {
     /// Notes of a session.
     ///
     /// # Errors
-    /// When SQLite fails.
+    /// When `SQLite` fails.
     pub fn notes_of_session(&self, session: &str) -> Result<Vec<Note>, IndexError> {
         self.rows("WHERE session = ?1 ORDER BY leaf", [session])
     }
@@ -201,7 +201,7 @@ impl Index {
     /// The kernel's counts against ours.
     ///
     /// # Errors
-    /// When SQLite fails.
+    /// When `SQLite` fails.
     pub fn reconciliations(&self, run: &str) -> Result<Vec<Reconciliation>, IndexError> {
         self.rows("WHERE run = ?1 ORDER BY leaf", [run])
     }
@@ -209,7 +209,7 @@ impl Index {
     /// Losses of the journal while a run was not yet ended.
     ///
     /// # Errors
-    /// When SQLite fails.
+    /// When `SQLite` fails.
     pub fn recoveries(&self, run: &Run) -> Result<Vec<Recovery>, IndexError> {
         self.rows("WHERE leaf > ?1 AND leaf < coalesce(?2, leaf + 1) ORDER BY leaf", (run.leaf, run.end_leaf))
     }
@@ -217,7 +217,7 @@ impl Index {
     /// Events of a run that this version does not know.
     ///
     /// # Errors
-    /// When SQLite fails.
+    /// When `SQLite` fails.
     pub fn unknown_events(&self, run: &str) -> Result<Vec<UnknownEvent>, IndexError> {
         self.rows("WHERE run = ?1 ORDER BY leaf", [run])
     }
@@ -225,7 +225,7 @@ impl Index {
     /// Where one side's payloads of a session lie, in the order of the stream; of one exchange when it is given.
     ///
     /// # Errors
-    /// When SQLite fails.
+    /// When `SQLite` fails.
     pub fn payloads(&self, session: &str, side: &str, n: Option<i64>) -> Result<Vec<Payload>, IndexError> {
         self.rows("WHERE session = ?1 AND side = ?2 AND (?3 IS NULL OR n = ?3) ORDER BY leaf", (session, side, n))
     }
@@ -287,7 +287,7 @@ impl Index {
     /// How many characters of an id are enough to name it among all runs and sessions.
     ///
     /// # Errors
-    /// When SQLite fails.
+    /// When `SQLite` fails.
     pub fn unique_len(&self, id: &str) -> Result<usize, IndexError> {
         let mut len = SHOWN_ID_MIN;
         for table in ["runs", "sessions"] {

@@ -24,7 +24,7 @@ pub fn rebuild(
 ) -> Result<u64, IndexError> {
     let lock = AgentLock::take(data_dir)?;
     let (path, new) = (data_dir.join(FILE_NAME), data_dir.join(format!("{FILE_NAME}.new")));
-    let mut indexer = Indexer::empty(data_dir, new.clone())?;
+    let mut indexer = Indexer::empty(data_dir, &new)?;
     let mut batch = Vec::with_capacity(INDEX_BATCH_EVENTS);
     let mut count = 0;
     for record in records {

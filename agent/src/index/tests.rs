@@ -321,14 +321,14 @@ fn any_event() -> impl Strategy<Value = (Body, Option<u8>, Option<u8>, Option<u3
         (text, text).prop_map(|(verb, subject)| Body::from(Request {
             verb,
             subject,
-            facts: Default::default(),
+            facts: std::collections::BTreeMap::default(),
             parts: vec![]
         })),
         (text, any::<Option<u64>>()).prop_map(|(outcome, count)| Body::from(Response {
             outcome,
             code: None,
             count,
-            facts: Default::default(),
+            facts: std::collections::BTreeMap::default(),
             parts: vec![]
         })),
         (any::<bool>(), 0u64..1 << 40).prop_map(|(client, offset)| Body::from(Chunk {
