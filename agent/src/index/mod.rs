@@ -34,8 +34,8 @@ pub use query::{Query, QueryError, SEARCH_COLUMNS};
 pub use read::{Found, Index, NotFound};
 pub use rebuild::rebuild;
 pub use rows::{
-    Accepted, Bypass, Decision, Exchange, Json, Mask, Name, Note, Payload, Process, Reconciliation, Recovery, Run,
-    Session, UnknownEvent,
+    Accepted, Bypass, Decision, Exchange, Json, Mask, Name, Note, Payload, Process, Reconciliation, Recovery,
+    Run, Session, UnknownEvent,
 };
 pub use search::Hit;
 pub use text::is_text;
@@ -52,6 +52,9 @@ pub enum IndexError {
     /// The caller may not read it.
     #[error("{} is readable by root and members of the group crewtap", .0.display())]
     Forbidden(PathBuf),
+    /// The caller may not write it.
+    #[error("only root writes the index of {}: run the same with sudo", .0.display())]
+    ReadOnly(PathBuf),
     /// Another process writes it.
     #[error("an agent is writing the index of {}: stop it first", .0.display())]
     Busy(PathBuf),

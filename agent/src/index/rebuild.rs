@@ -8,9 +8,9 @@ use std::path::Path;
 use crewtap_core::chain::Record;
 use crewtap_core::limits::INDEX_BATCH_EVENTS;
 
+use super::IndexError;
 use super::apply::Indexer;
 use super::open::{self, AgentLock, FILE_NAME};
-use super::IndexError;
 
 /// Builds the index of a data directory from records in their order, and tells after each batch how far it is.
 /// Returns how many records were indexed.

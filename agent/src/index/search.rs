@@ -74,9 +74,10 @@ impl Index {
         let (words, leaf) = (words.to_owned().into(), hit.leaf.into());
         let (place, values): (_, Vec<Value>) = match hit.kind.as_str() {
             "session" => ("rowid >= ?2 AND session = ?3", vec![words, leaf, hit.session.clone().into()]),
-            "exchange" => {
-                ("rowid >= ?2 AND session = ?3 AND n = ?4", vec![words, leaf, hit.session.clone().into(), hit.n.into()])
-            }
+            "exchange" => (
+                "rowid >= ?2 AND session = ?3 AND n = ?4",
+                vec![words, leaf, hit.session.clone().into(), hit.n.into()],
+            ),
             _ => ("rowid = ?2", vec![words, leaf]),
         };
         let sql = format!(
@@ -86,7 +87,8 @@ impl Index {
             u32::from(MATCH_END),
         );
         let mut select = self.connection.prepare_cached(&sql)?;
-        let snippet: Option<String> = select.query_row(params_from_iter(values), |row| row.get(0)).optional()?;
+        let snippet: Option<String> =
+            select.query_row(params_from_iter(values), |row| row.get(0)).optional()?;
         hit.marked = snippet.as_deref().map(parts).unwrap_or_default();
         hit.snippet = snippet.map(|text| text.replace([MATCH_BEGIN, MATCH_END], ""));
         Ok(())
