@@ -90,6 +90,7 @@ pub(super) fn run(args: &RunArgs, global: &Global, umask: u32) -> anyhow::Result
         "capturing needs root; the command still runs as you: sudo crewtap run -- {}",
         args.command.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
     );
+    let inherited = sys::Inherited::look().context("cannot read /proc")?;
     refuse_inside_a_run()?;
     let ignored = process::status(std::process::id()).context("cannot read /proc")?.ignored;
     // With SIGCHLD ignored the kernel would keep no status to wait for.
@@ -106,8 +107,9 @@ pub(super) fn run(args: &RunArgs, global: &Global, umask: u32) -> anyhow::Result
     let signals = Signals::take()?;
     let mut spec = specification(args, invocation, &started, &signals);
     spec.ignore_child = ignored & (1 << (libc::SIGCHLD - 1)) != 0;
-    let end = Wrapped::start(&spec).and_then(|mut command| command.supervise(&signals));
-    let end = end.context("cannot start or watch the command")?;
+    let mut command = Wrapped::start(&spec).context("cannot start the command")?;
+    let_go(inherited).context("cannot let go of the command's input and output")?;
+    let end = command.supervise(&signals).context("cannot watch the command")?;
     let told = tell_end(&mut agent, started.run, &end, &signals);
     if !args.quiet {
         say_end(&started, told);
@@ -125,6 +127,15 @@ fn start(config: &Config, request: &StartRun) -> anyhow::Result<(Client, Started
             other => return Ok((agent, other?)),
         }
     }
+}
+
+/// A pipe ends when the command closes it, not when this process ends. Standard error is kept for the last line.
+fn let_go(inherited: sys::Inherited) -> anyhow::Result<()> {
+    let null = std::fs::File::options().read(true).write(true).open("/dev/null")?;
+    nix::unistd::dup2_stdin(&null)?;
+    nix::unistd::dup2_stdout(&null)?;
+    inherited.close();
+    Ok(())
 }
 
 fn refuse_inside_a_run() -> anyhow::Result<()> {

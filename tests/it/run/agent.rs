@@ -140,3 +140,23 @@ fn wrong_use_of_run_is_crewtaps_own_failure() {
     assert_eq!(code(&["nonsense"]), Some(2));
     assert_eq!(code(&["run", "--help"]), Some(0));
 }
+
+#[test]
+fn pipes_end_when_the_command_closes_them() {
+    use std::io::Read;
+    let store = Store::new();
+    // Standard output and descriptor 3 both lead to the pipe; the command lets go of both and lives on.
+    let script = format!(
+        "exec {CREWTAP} --data-dir {} run -q -- sh -c 'echo up; exec >&- 3>&-; read x; exit 5' 3>&1",
+        store.path().display()
+    );
+    let mut shell = Command::new("bash");
+    let mut child = shell.args(["-c", &script]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut all = String::new();
+    // Ends only if neither the wrapper nor the agent holds the pipe.
+    child.stdout.take().unwrap().read_to_string(&mut all).unwrap();
+    assert_eq!(all, "up\n");
+    assert_eq!(Client::connect(&store.path()).unwrap().status().unwrap().runs.len(), 1);
+    drop(child.stdin.take());
+    assert_eq!(child.wait().unwrap().code(), Some(5));
+}
