@@ -83,6 +83,8 @@ enum Verb {
     Man(completions::ManArgs),
     #[command(hide = true)]
     Stage(stage::StageArgs),
+    #[command(hide = true)]
+    Witness,
 }
 
 /// The program: parses the command line and does what it says.
@@ -97,6 +99,7 @@ pub fn main(serve: Serve) -> ExitCode {
     let (result, failed) = match cli.verb {
         Verb::Run(args) => (run::run(&args, &cli.global, umask), FAILED_RUN),
         Verb::Stage(args) => (stage::run(&args), FAILED_RUN),
+        Verb::Witness => (run::witness::run(), FAILED_RUN),
         Verb::Agent(args) => (agent::run(&args, &cli.global, serve), FAILED),
         Verb::Completions(args) => (for_a_pipe(|| completions::run(&args)), FAILED),
         Verb::Man(args) => (for_a_pipe(|| completions::man(&args)), FAILED),

@@ -5,6 +5,7 @@
 mod invocation;
 mod names;
 pub(super) mod spec;
+pub(super) mod witness;
 mod wrapper;
 
 use std::ffi::OsString;
@@ -39,12 +40,15 @@ pub(super) const HIDDEN: &str = "crewtap-hidden";
 /// directory, on the same terminal. Nothing is set for it; its children are captured too, also those that
 /// outlive it.
 #[derive(Args, Debug)]
-#[command(override_usage = "crewtap run [OPTIONS] [--] CMD [ARGS]...", after_help = "Examples:\n  \
+#[command(
+    override_usage = "crewtap run [OPTIONS] [--] CMD [ARGS]...",
+    after_help = "Examples:\n  \
     sudo crewtap run -- crewai run\n  \
     sudo crewtap run --name nightly -- python -m my_crew --topic prices\n  \
     sudo crewtap run --user ci -q -- make crew\n\n\
     Exit status: the command's own; 125 when crewtap itself fails, 126 when the command cannot be executed, \
-    127 when it is not found. A command that a signal ended ends `crewtap run` by the same signal.")]
+    127 when it is not found. A command that a signal ended ends `crewtap run` by the same signal."
+)]
 pub struct RunArgs {
     /// Run the command as this user instead of the one who asks
     #[arg(long, value_name = "USER")]
@@ -160,7 +164,8 @@ fn agent_arguments(config: &Config) -> Vec<OsString> {
 }
 
 fn request(args: &RunArgs, invocation: &Invocation) -> anyhow::Result<StartRun> {
-    let cwd = std::env::current_dir().context("the working directory is gone: change to another one first")?;
+    let cwd =
+        std::env::current_dir().context("the working directory is gone: change to another one first")?;
     Ok(StartRun {
         name: args.name.clone(),
         argv: process::bounded(args.command.iter().map(|word| word.to_string_lossy().into_owned())),
@@ -177,7 +182,9 @@ fn refuse_hidden_directory(started: &Started) -> anyhow::Result<()> {
     let cwd = std::env::current_dir()?;
     let inside = |hidden: &Path| cwd.starts_with(hidden);
     if started.hide.iter().any(|hidden| inside(hidden)) {
-        bail!("the working directory belongs to crewtap and is hidden from runs: change to another one first");
+        bail!(
+            "the working directory belongs to crewtap and is hidden from runs: change to another one first"
+        );
     }
     Ok(())
 }
@@ -266,7 +273,10 @@ mod tests {
         );
         let open = Summary { processes: 2, alarms: 1, ..Summary::default() };
         let line = summary_line(run, &open);
-        assert!(line.contains(" so far: 0 sessions") && line.contains(", 1 alarm; 2 processes outlive"), "{line}");
+        assert!(
+            line.contains(" so far: 0 sessions") && line.contains(", 1 alarm; 2 processes outlive"),
+            "{line}"
+        );
     }
 
     #[test]

@@ -53,7 +53,7 @@ impl Agent for Diary {
 /// Serves in a thread of its own for as long as the process lives; what is noted comes out of the channel.
 fn agent(dir: &Path, captured: fn(u32) -> bool) -> mpsc::Receiver<String> {
     let path = socket_path(dir);
-    let (noted, notes) = mpsc::channel();
+    let (diary, notes) = mpsc::channel();
     let (ready, is_ready) = mpsc::channel();
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -61,7 +61,9 @@ fn agent(dir: &Path, captured: fn(u32) -> bool) -> mpsc::Receiver<String> {
             let listener = bind(&path).unwrap();
             ready.send(()).unwrap();
             let (clients, _) = tokio::sync::watch::channel(0);
-            serve(listener, Rc::new(Diary(RefCell::default(), Some(noted))), captured, clients).await.unwrap();
+            serve(listener, Rc::new(Diary(RefCell::default(), Some(diary))), captured, clients)
+                .await
+                .unwrap();
         });
     });
     is_ready.recv().unwrap();
