@@ -25,7 +25,8 @@ fn length(source: &Source) -> Vec<String> {
 }
 
 fn opening(source: &Source) -> Vec<String> {
-    if source.text.starts_with("//! ") {
+    // A module's `tests.rs` belongs to the module, which has said it.
+    if source.text.starts_with("//! ") || source.path.ends_with("/tests.rs") {
         return Vec::new();
     }
     vec!["1: open with `//!`: what the file owns and what it never does".to_owned()]
@@ -46,7 +47,8 @@ fn unsafety(source: &Source) -> Vec<String> {
         }
         if !may {
             wrong.push(format!("{number}: `unsafe` lives in agent-ebpf and in {UNSAFE_FILE}"));
-        } else if (line.contains("unsafe {") || line.contains("unsafe impl")) && !source.is_explained(number, "SAFETY:") {
+        } else if (line.contains("unsafe {") || line.contains("unsafe impl")) && !source.is_explained(number, "SAFETY:")
+        {
             wrong.push(format!("{number}: say why it is sound, with `// SAFETY:` right above"));
         }
     }
@@ -64,7 +66,9 @@ fn leftovers(source: &Source) -> Vec<String> {
 
 fn find(source: &Source, wanted: &[&str], why: &str) -> Vec<String> {
     let lines = source.code_lines();
-    let hits = lines.flat_map(|(number, line)| wanted.iter().filter(move |word| line.contains(**word)).map(move |word| (number, word)));
+    let hits = lines.flat_map(|(number, line)| {
+        wanted.iter().filter(move |word| line.contains(**word)).map(move |word| (number, word))
+    });
     hits.map(|(number, word)| format!("{number}: `{word}`: {why}")).collect()
 }
 
@@ -76,8 +80,10 @@ fn contains_word(line: &str, word: &str) -> bool {
 fn holds_everywhere(rule: Rule) {
     let sources = all_sources();
     assert!(sources.len() > 10, "found only {} source files: the walk is broken", sources.len());
-    let wrong: Vec<String> =
-        sources.iter().flat_map(|source| rule(source).into_iter().map(|what| format!("{}:{what}", source.path))).collect();
+    let wrong: Vec<String> = sources
+        .iter()
+        .flat_map(|source| rule(source).into_iter().map(|what| format!("{}:{what}", source.path)))
+        .collect();
     assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
 }
 
@@ -117,8 +123,18 @@ fn unsafe_has_one_place_and_a_reason() {
 
 #[test]
 fn queues_have_bounds() {
-    tells_apart(bounds, "agent/src/relay.rs", "let (a, b) = mpsc::unbounded_channel();\n", "let (a, b) = mpsc::channel(8);\n");
-    tells_apart(bounds, "agent/src/relay.rs", "let (a, b) = mpsc::channel();\n", "let (a, b) = mpsc::sync_channel(8);\n");
+    tells_apart(
+        bounds,
+        "agent/src/relay.rs",
+        "let (a, b) = mpsc::unbounded_channel();\n",
+        "let (a, b) = mpsc::channel(8);\n",
+    );
+    tells_apart(
+        bounds,
+        "agent/src/relay.rs",
+        "let (a, b) = mpsc::channel();\n",
+        "let (a, b) = mpsc::sync_channel(8);\n",
+    );
     holds_everywhere(bounds);
 }
 
@@ -131,10 +147,30 @@ fn nothing_is_left_unfinished() {
 
 #[test]
 fn imports_go_down_only() {
-    tells_apart(floors::check, "agent/src/journal/segment.rs", "use crate::proxy::Proxy;\n", "use crate::capture::sys;\n");
-    tells_apart(floors::check, "agent/src/gate.rs", "use crate::{config, proxy};\n", "use crate::{config::Config, vault};\n");
-    tells_apart(floors::check, "agent/src/relay.rs", "fn f() { crate::cli::print() }\n", "fn f() { crate::gate::ask() }\n");
-    tells_apart(floors::check, "agent/src/proto/opaque.rs", "use crate::proto::http::X;\n", "use crate::proto::Driver;\n");
+    tells_apart(
+        floors::check,
+        "agent/src/journal/segment.rs",
+        "use crate::proxy::Proxy;\n",
+        "use crate::capture::sys;\n",
+    );
+    tells_apart(
+        floors::check,
+        "agent/src/gate.rs",
+        "use crate::{config, proxy};\n",
+        "use crate::{config::Config, vault};\n",
+    );
+    tells_apart(
+        floors::check,
+        "agent/src/relay.rs",
+        "fn f() { crate::cli::print() }\n",
+        "fn f() { crate::gate::ask() }\n",
+    );
+    tells_apart(
+        floors::check,
+        "agent/src/proto/opaque.rs",
+        "use crate::proto::http::X;\n",
+        "use crate::proto::Driver;\n",
+    );
     tells_apart(floors::check, "agent/core/src/event.rs", "use crate::mask::Masker;\n", "use crate::run::RunId;\n");
     tells_apart(floors::check, "agent/src/journal.rs", "use super::daemon::X;\n", "use super::index::X;\n");
     tells_apart(floors::check, "agent/src/journal/a.rs", "use super::super::daemon::X;\n", "use super::b::X;\n");
@@ -148,6 +184,9 @@ fn every_crate_follows_the_workspace_lints() {
     let manifests = ["agent", "agent/core", "agent-ebpf", "xtask", "tests"];
     for manifest in manifests {
         let text = std::fs::read_to_string(source::clone_root().join(manifest).join("Cargo.toml")).expect("a manifest");
-        assert!(text.contains("[lints]\nworkspace = true"), "{manifest}/Cargo.toml does not take the workspace's lints");
+        assert!(
+            text.contains("[lints]\nworkspace = true"),
+            "{manifest}/Cargo.toml does not take the workspace's lints"
+        );
     }
 }

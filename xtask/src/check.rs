@@ -16,9 +16,12 @@ use crate::{setup, shell};
 pub fn dependencies() -> Result<()> {
     let program = setup::cargo_deny_path();
     anyhow::ensure!(program.is_file(), "cargo-deny is missing: run `cargo xtask setup`");
-    shell::loudly(
-        Command::new(program)
-            .current_dir(shell::clone_root())
-            .args(["--all-features", "check", "--hide-inclusion-graph", "licenses", "bans", "sources"]),
-    )
+    shell::loudly(Command::new(program).current_dir(shell::clone_root()).args([
+        "--all-features",
+        "check",
+        "--hide-inclusion-graph",
+        "licenses",
+        "bans",
+        "sources",
+    ]))
 }

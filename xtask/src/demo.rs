@@ -1,12 +1,15 @@
 //! `cargo xtask demo`: a real CrewAI crew in an isolated network, run as a user would run it, and what crewtap recorded of
 //! it. Nothing in the crew or in its environment is set for crewtap's sake, and nothing on the host outlives it.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
-use crewtap_tests::world::{Interrupts, World, cache_dir, within_interruptible};
+use crewtap_tests::world::{Interrupts, Server, World, cache_dir, within_interruptible};
 
 use crate::shell::is_root;
 use crate::{setup, test};
@@ -23,9 +26,6 @@ pub struct Options {
     /// Keep the evidence and the servers' logs, and say where
     #[arg(long)]
     keep: bool,
-    /// Setup and build were done by the one who calls through sudo
-    #[arg(long, hide = true)]
-    prepared: bool,
     /// For --world-only: what to run (default: a shell)
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<String>,
@@ -36,18 +36,19 @@ pub struct Options {
 /// # Errors
 /// When setup, the build or the world fails.
 pub fn run(options: &Options) -> Result<ExitCode> {
-    let mut program = test::built_crewtap();
-    if !options.prepared {
-        setup::run(&setup::Options::for_running())?;
-    }
-    if !options.bare && !options.world_only && !options.prepared {
-        eprintln!("demo: building crewtap ...");
-        program = test::build_crewtap()?;
-    }
+    setup::run(&setup::Options::for_running())?;
+    let given = std::env::var_os("CREWTAP_PROGRAM").map(PathBuf::from);
+    let program = match given {
+        Some(given) => given,
+        None if options.bare || options.world_only => test::built_crewtap(),
+        None => {
+            eprintln!("demo: building crewtap ...");
+            test::build_crewtap()?
+        }
+    };
     if !is_root() {
-        return through_sudo();
+        return through_sudo(&program);
     }
-    let program = std::env::var_os("CREWTAP_PROGRAM").map_or(program, PathBuf::from);
     let interrupts = Interrupts::block()?;
     eprintln!("demo: starting the isolated world (own network, names, CA, servers) ...");
     within_interruptible(Some(interrupts), |world| {
@@ -69,21 +70,26 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 }
 
 /// The namespaces need root; setup and build do not, and are done by now.
-fn through_sudo() -> Result<ExitCode> {
-    let mut cache = std::ffi::OsString::from("CREWTAP_CACHE=");
-    cache.push(cache_dir());
-    let mut program = std::ffi::OsString::from("CREWTAP_PROGRAM=");
-    program.push(test::built_crewtap());
+fn through_sudo(program: &Path) -> Result<ExitCode> {
     let mut command = Command::new("sudo");
-    command.arg("env").arg(cache).arg(program).arg(std::env::current_exe()?).args(["demo", "--prepared"]);
-    let status = command.args(std::env::args_os().skip(2)).status().context("cannot start sudo")?;
-    Ok(exit_code(status))
+    command.arg("env").arg(setting("CREWTAP_CACHE", &cache_dir())).arg(setting("CREWTAP_PROGRAM", program));
+    command.arg(std::env::current_exe()?).args(std::env::args_os().skip(1));
+    Ok(exit_code(command.status().context("cannot start sudo")?))
+}
+
+/// `NAME=PATH`, as `env` takes it.
+pub fn setting(name: &str, path: &Path) -> OsString {
+    let mut setting = OsString::from(format!("{name}="));
+    setting.push(path);
+    setting
 }
 
 fn world_only(world: &World, command: &[String]) -> Result<ExitCode> {
     let mut words = command.iter();
     let program = words.next().map_or("bash", String::as_str);
-    eprintln!("demo: servers: api.openai.com:443 telemetry.crewai.com:4319 api.internal:80,443 pg.internal:5432 ssh.internal:22");
+    eprintln!(
+        "demo: servers: api.openai.com:443 telemetry.crewai.com:4319 api.internal:80,443 pg.internal:5432 ssh.internal:22"
+    );
     eprintln!("demo: world {}; the crew's user is {}", world.directory().display(), world.crew().name);
     let mut inside = world.as_root(program);
     inside.args(words).env("CREWTAP_WORLD", world.directory()).env("CREWTAP_CREW_PROJECT", world.project());
@@ -130,7 +136,32 @@ fn captured(world: &World, program: &Path) -> Result<ExitCode> {
         ensure!(status.success(), "crewtap {} failed ({status})", words.join(" "));
     }
     report_connections(world)?;
+    compare(world, &world.run_for_output(&mut crewtap(&["show", &run, "--json"]))?)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The sessions on record are the connections in the servers' own logs: no more, no fewer, at each address.
+fn compare(world: &World, shown: &str) -> Result<()> {
+    let mut difference: BTreeMap<SocketAddr, i64> = BTreeMap::new();
+    let mut sessions = 0;
+    for line in shown.lines() {
+        let row: serde_json::Value =
+            serde_json::from_str(line).context("`crewtap show --json` prints no JSON Lines")?;
+        let text = |key| row.get(key).and_then(serde_json::Value::as_str).unwrap_or_default();
+        let reached = !text("outcome").starts_with("upstream_") && text("outcome") != "refused";
+        if text("table") == "sessions" && reached {
+            let address = text("address").parse().with_context(|| format!("a session without its address: {line}"))?;
+            *difference.entry(address).or_default() += 1;
+            sessions += 1;
+        }
+    }
+    for connection in world.accepted()?.into_iter().filter(|connection| connection.server != Server::Dns) {
+        *difference.entry(connection.local).or_default() -= 1;
+    }
+    difference.retain(|_, count| *count != 0);
+    ensure!(difference.is_empty(), "recorded sessions less accepted connections, by address: {difference:?}");
+    eprintln!("demo: crewtap has recorded {sessions} sessions: the same ones");
+    Ok(())
 }
 
 /// The crew has done its work when the report that its last task files is in the database.
@@ -142,7 +173,7 @@ fn check_work(world: &World) -> Result<()> {
 
 fn report_connections(world: &World) -> Result<()> {
     let accepted = world.accepted()?;
-    let mut counts = std::collections::BTreeMap::new();
+    let mut counts = BTreeMap::new();
     for connection in &accepted {
         *counts.entry(connection.server).or_insert(0_u32) += 1;
     }
@@ -154,8 +185,9 @@ fn report_connections(world: &World) -> Result<()> {
 /// The id in the first line of `runs --json`.
 fn first_run(listed: &str) -> Result<String> {
     let line = listed.lines().next().context("crewtap lists no run")?;
-    let run: serde_json::Value = serde_json::from_str(line).context("`crewtap runs --json` does not print JSON Lines")?;
-    match ["run", "id"].iter().find_map(|key| run.get(key).and_then(serde_json::Value::as_str)) {
+    let run: serde_json::Value =
+        serde_json::from_str(line).context("`crewtap runs --json` does not print JSON Lines")?;
+    match run.get("id").and_then(serde_json::Value::as_str) {
         Some(id) => Ok(id.to_owned()),
         None => bail!("`crewtap runs --json` names no run: {line}"),
     }

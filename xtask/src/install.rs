@@ -40,6 +40,7 @@ struct Layout {
     settings: PathBuf,
     evidence: PathBuf,
     completions: [(&'static str, PathBuf); 3],
+    manual: PathBuf,
 }
 
 /// Installs or uninstalls.
@@ -96,6 +97,7 @@ impl Layout {
                 ("zsh", prefix("share/zsh/site-functions/_crewtap")),
                 ("fish", prefix("share/fish/vendor_completions.d/crewtap.fish")),
             ],
+            manual: prefix("share/man/man1"),
         }
     }
 
@@ -121,6 +123,9 @@ impl Layout {
                 _ => println!("skipped   {} (this crewtap prints no completions)", file.display()),
             }
         }
+        if quietly(Command::new(&self.program).args(["man", "--dir"]).arg(&self.manual)).is_ok() {
+            println!("installed {}/crewtap*.1", self.manual.display());
+        }
         self.reload_units()?;
         println!("\nTry it:            sudo crewtap run -- COMMAND");
         println!("Read as yourself:  sudo usermod -aG {GROUP} $USER, and log in again");
@@ -134,6 +139,12 @@ impl Layout {
         let completions = self.completions.iter().map(|(_, file)| file);
         for file in [&self.program, &self.unit].into_iter().chain(completions) {
             remove(file)?;
+        }
+        for page in fs::read_dir(&self.manual).into_iter().flatten().filter_map(Result::ok) {
+            let name = page.file_name().to_string_lossy().into_owned();
+            if name == "crewtap.1" || name.starts_with("crewtap-") {
+                remove(&page.path())?;
+            }
         }
         for (name, sample) in samples()? {
             let file = self.settings.join(name);

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use crewtap_tests::world::cache_dir;
 
+use crate::demo::setting;
 use crate::setup;
 use crate::shell::{clone_root, is_root};
 
@@ -118,7 +119,8 @@ impl TestProgram {
         command.current_dir(&self.directory).args(&options.filter).args(&options.arguments);
         // Tests say `skip: why` when something is missing; without this the test framework keeps it to itself.
         command.arg("--show-output");
-        let mut child = command.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot start {}", self.name))?;
+        let mut child =
+            command.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot start {}", self.name))?;
         let (mut finished, mut skipped) = (false, 0);
         for line in BufReader::new(child.stdout.take().context("a test has no output")?).lines() {
             let line = line?;
@@ -152,14 +154,8 @@ impl TestProgram {
             return command;
         }
         let mut command = Command::new("sudo");
-        for (key, value) in [("CREWTAP_PROGRAM", built_crewtap()), ("CREWTAP_CACHE", cache_dir())] {
-            let mut setting = std::ffi::OsString::from(format!("{key}="));
-            setting.push(value);
-            if key == "CREWTAP_PROGRAM" {
-                command.args(["-E", "env"]);
-            }
-            command.arg(setting);
-        }
+        command.args(["-E", "env"]).arg(setting("CREWTAP_CACHE", &cache_dir()));
+        command.arg(setting("CREWTAP_PROGRAM", &built_crewtap()));
         command.arg(&self.path);
         command
     }

@@ -7,6 +7,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
+use super::NAMES;
+
 /// Which server accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Server {
@@ -35,15 +37,15 @@ pub struct Accepted {
     pub server: Server,
     /// The client's address, as the server saw it.
     pub peer: SocketAddr,
+    /// The server's own, which the client asked for.
+    pub local: SocketAddr,
 }
 
 /// Reads all logs, in the order of the servers and of time within each.
 pub(super) fn read(directory: &Path) -> Result<Vec<Accepted>> {
     let mut all = scripted(&log(directory, "accepted.jsonl")?)?;
-    let postgres = log(directory, "postgres.log")?;
-    all.extend(postgres.lines().filter_map(postgres_peer).map(|peer| Accepted { server: Server::Postgres, peer }));
-    let ssh = log(directory, "sshd.log")?;
-    all.extend(ssh.lines().filter_map(ssh_peer).map(|peer| Accepted { server: Server::Ssh, peer }));
+    all.extend(log(directory, "postgres.log")?.lines().filter_map(postgres));
+    all.extend(log(directory, "sshd.log")?.lines().filter_map(ssh));
     Ok(all)
 }
 
@@ -59,7 +61,8 @@ fn log(directory: &Path, name: &str) -> Result<String> {
 fn scripted(text: &str) -> Result<Vec<Accepted>> {
     text.lines()
         .map(|line| {
-            let line: serde_json::Value = serde_json::from_str(line).context("a line of the servers' log is no JSON")?;
+            let line: serde_json::Value =
+                serde_json::from_str(line).context("a line of the servers' log is no JSON")?;
             let server = match line.get("server").and_then(serde_json::Value::as_str).unwrap_or_default() {
                 "dns" => Server::Dns,
                 "openai" => Server::OpenAi,
@@ -68,24 +71,37 @@ fn scripted(text: &str) -> Result<Vec<Accepted>> {
                 "api-tls" => Server::ApiTls,
                 _ => Server::Elsewhere,
             };
-            let peer = line.get("peer").and_then(serde_json::Value::as_str).unwrap_or_default();
-            Ok(Accepted { server, peer: peer.parse().with_context(|| format!("not an address: {peer}"))? })
+            let address = |key| {
+                let text = line.get(key).and_then(serde_json::Value::as_str).unwrap_or_default();
+                text.parse::<SocketAddr>().with_context(|| format!("not an address: {text}"))
+            };
+            Ok(Accepted { server, peer: address("peer")?, local: address("local")? })
         })
         .collect()
 }
 
-/// `... LOG:  connection received: host=10.77.0.1 port=50404`; unix sockets have no port.
-fn postgres_peer(line: &str) -> Option<SocketAddr> {
+/// `... LOG:  connection received: host=10.77.0.1 port=50404`; unix sockets have no port. Its own address it does not say:
+/// it has one of each family.
+fn postgres(line: &str) -> Option<Accepted> {
     let (_, found) = line.split_once("connection received: host=")?;
     let (host, port) = found.split_once(" port=")?;
-    Some(SocketAddr::new(host.parse::<IpAddr>().ok()?, port.trim().parse().ok()?))
+    let peer = SocketAddr::new(host.parse::<IpAddr>().ok()?, port.trim().parse().ok()?);
+    let (_, own) = NAMES.iter().find(|(name, _)| *name == "pg.internal")?;
+    let local =
+        own.iter().filter_map(|address| address.parse::<IpAddr>().ok()).find(|a| a.is_ipv4() == peer.is_ipv4())?;
+    Some(Accepted { server: Server::Postgres, peer, local: SocketAddr::new(local, 5432) })
 }
 
 /// `Connection from 10.77.0.1 port 50404 on 10.77.0.40 port 22 rdomain ""`
-fn ssh_peer(line: &str) -> Option<SocketAddr> {
+fn ssh(line: &str) -> Option<Accepted> {
     let (_, found) = line.split_once("Connection from ")?;
-    let mut words = found.split(' ');
-    let host = words.next()?.parse::<IpAddr>().ok()?;
-    let port = words.nth(1)?.parse().ok()?;
-    Some(SocketAddr::new(host, port))
+    let (peer, rest) = found.split_once(" on ")?;
+    let words: Vec<&str> = rest.split(' ').take(3).collect();
+    Some(Accepted { server: Server::Ssh, peer: host_and_port(peer)?, local: host_and_port(&words.join(" "))? })
+}
+
+/// `10.77.0.1 port 50404`
+fn host_and_port(text: &str) -> Option<SocketAddr> {
+    let (host, port) = text.split_once(" port ")?;
+    Some(SocketAddr::new(host.parse::<IpAddr>().ok()?, port.parse().ok()?))
 }

@@ -1,6 +1,7 @@
 //! The users of the world: the one that crews run as, and the one that they log in as over SSH. They exist in the world's
 //! own copies of the account files and nowhere else.
 
+use std::fmt::Write;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
@@ -85,13 +86,14 @@ fn write_accounts(etc: &Path, crew: &CrewUser, home: &Path, deploy_home: &Path) 
     let (mut passwd, mut group, mut shadow) = (String::new(), String::new(), String::new());
     for (user, home) in [(crew, home), (&deploy, deploy_home)].into_iter().filter(|(user, _)| user.uid != 0) {
         let CrewUser { name, uid, gid } = user;
-        passwd.push_str(&format!("{name}:x:{uid}:{gid}::{}:/bin/bash\n", home.display()));
-        group.push_str(&format!("{name}:x:{gid}:\n"));
-        shadow.push_str(&format!("{name}:*:20000:0:99999:7:::\n"));
+        writeln!(passwd, "{name}:x:{uid}:{gid}::{}:/bin/bash", home.display())?;
+        writeln!(group, "{name}:x:{gid}:")?;
+        writeln!(shadow, "{name}:*:20000:0:99999:7:::")?;
     }
     for (file, ours, mode) in [("passwd", passwd, 0o644), ("group", group, 0o644), ("shadow", shadow, 0o640)] {
         let path = etc.join(file);
-        let theirs = fs::read_to_string(Path::new("/etc").join(file)).with_context(|| format!("cannot read /etc/{file}"))?;
+        let theirs =
+            fs::read_to_string(Path::new("/etc").join(file)).with_context(|| format!("cannot read /etc/{file}"))?;
         fs::write(&path, ours + &theirs)?;
         fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
     }

@@ -48,8 +48,11 @@ impl Servers {
 
     /// Asks all to stop and collects them; PostgreSQL without waiting for its clients.
     pub(super) fn stop(&mut self) {
-        let stopping =
-            [(&mut self.scripted, Signal::SIGKILL), (&mut self.postgres, Signal::SIGQUIT), (&mut self.ssh, Signal::SIGTERM)];
+        let stopping = [
+            (&mut self.scripted, Signal::SIGKILL),
+            (&mut self.postgres, Signal::SIGQUIT),
+            (&mut self.ssh, Signal::SIGTERM),
+        ];
         for (server, signal) in stopping {
             // A number that does not fit, or a process that is gone, leaves nothing to stop.
             if let Ok(pid) = i32::try_from(server.id()) {
@@ -110,7 +113,13 @@ fn start_postgres(directory: &Path, trust: &Trust) -> Result<Child> {
     must(
         server(&as_postgres, programs.join("initdb"))
             .current_dir(&home)
-            .args(["--no-sync", "--encoding=UTF8", "--locale=C.UTF-8", "--auth-local=trust", "--auth-host=scram-sha-256"])
+            .args([
+                "--no-sync",
+                "--encoding=UTF8",
+                "--locale=C.UTF-8",
+                "--auth-local=trust",
+                "--auth-host=scram-sha-256",
+            ])
             .arg("--pgdata")
             .arg(&cluster),
     )?;

@@ -117,6 +117,8 @@ fn is_present(present: &Present) -> bool {
         Present::File(path) => std::path::Path::new(path).exists(),
         Present::PostgresServer => crewtap_tests::world::postgres_bin().is_some(),
         // Debian splits ensurepip off: without it `python3 -m venv` exists and fails.
-        Present::PythonVenv => quietly(std::process::Command::new("/usr/bin/python3").args(["-c", "import ensurepip, venv"])).is_ok(),
+        Present::PythonVenv => {
+            quietly(std::process::Command::new("/usr/bin/python3").args(["-c", "import ensurepip, venv"])).is_ok()
+        }
     }
 }
