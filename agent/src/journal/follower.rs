@@ -308,10 +308,11 @@ impl Follower {
         self.checkpoints.signed = size;
         self.checkpoints.at = Some(Instant::now());
         self.checkpoints.active = false;
-        self.report(shared);
+        // Told before it is reported: who waited for it finds it in the journal as well.
         if !last {
             self.tell(shared, signed);
         }
+        self.report(shared);
         Ok(())
     }
 

@@ -257,7 +257,7 @@ impl<'a> Walk<'a> {
         let name = segment_name(first);
         if first > self.audit.size() {
             let file = segment_name(self.audit.size());
-            self.missing(What::SegmentMissing, first, &file, None, "their segment is gone, or was cut")?;
+            self.missing(What::SegmentMissing, first, &file, None, "a segment is gone, or was cut")?;
         }
         let (file, header) = segment::open(self.layout, self.key.store(), first)?;
         if let Err(fault) = header {

@@ -7,6 +7,7 @@ pub mod digest;
 pub mod finding;
 pub mod frame;
 pub mod note;
+pub mod proof;
 pub mod tree;
 
 use crate::event::{Event, EventError};
@@ -30,3 +31,6 @@ impl TryFrom<frame::Frame<'_>> for Record {
         Ok(Self { leaf: frame.seq, event, payload: frame.bytes().unwrap_or_default().to_vec() })
     }
 }
+
+#[cfg(test)]
+mod tests;
