@@ -1,6 +1,7 @@
 //! Whatever is done to a store is found, and the right thing is named.
 
 use std::fs;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use super::*;
@@ -65,10 +66,9 @@ fn every_flipped_bit_is_found_and_named() {
         let good = fs::read(path).unwrap();
         let name = path.file_name().unwrap().to_str().unwrap();
         let is_segment = name.ends_with(".seg");
+        let file = fs::OpenOptions::new().write(true).open(path).unwrap();
         for bit in 0..good.len() * 8 {
-            let mut bad = good.clone();
-            bad[bit / 8] ^= 1 << (bit % 8);
-            fs::write(path, &bad).unwrap();
+            file.write_all_at(&[good[bit / 8] ^ (1 << (bit % 8))], (bit / 8) as u64).unwrap();
             let found = findings(dir.path());
             let at = (bit / 8) as u64;
             let owner =
@@ -82,10 +82,12 @@ fn every_flipped_bit_is_found_and_named() {
                 }
             });
             assert!(named, "bit {bit} of {}, record {owner:?}: {found:?}", path.display());
-            // One flipped bit is one finding: nothing that is right is blamed, but for what tells of it.
-            assert!(found.len() <= 2, "bit {bit} of {}: {found:?}", path.display());
+            // One flipped bit is one finding: nothing that is right is blamed. Only the history may be damaged
+            // where two checkpoints meet, and an event tells of each.
+            let most = if name == "checkpoints" { 3 } else { 1 };
+            assert!(found.len() <= most, "bit {bit} of {}: {found:?}", path.display());
+            file.write_all_at(&good[bit / 8..=bit / 8], (bit / 8) as u64).unwrap();
         }
-        fs::write(path, &good).unwrap();
     }
     assert!(findings(dir.path()).is_empty());
 }
