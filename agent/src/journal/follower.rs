@@ -31,6 +31,8 @@ pub(super) struct Progress {
     /// Attempts to sign that failed, and why the last one did.
     pub(super) failures: u64,
     pub(super) failure: String,
+    /// The follower is gone: nothing further will happen.
+    pub(super) ended: bool,
 }
 
 #[derive(Debug, Default)]
@@ -84,6 +86,15 @@ impl Desk {
     }
 }
 
+/// Tells those who wait that the thread is gone, however it went.
+struct Ended<'a>(&'a Desk);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.progress.send_modify(|progress| progress.ended = true);
+    }
+}
+
 /// The thread's state.
 pub(super) struct Follower {
     pub(super) tree: Tree,
@@ -130,6 +141,7 @@ fn later() -> Option<Instant> {
 impl Follower {
     /// The thread's work, until it is told to stop and everything is in the tree and signed, as far as that goes.
     pub(super) fn run(mut self, shared: &Shared) -> Result<(), JournalError> {
+        let _ended = Ended(&shared.desk);
         let mut idle = limits::FOLLOW_INTERVAL;
         self.report(shared);
         if let Some(untold) = self.checkpoints.untold.take() {

@@ -61,7 +61,9 @@ fn a_second_agent_is_told_who_holds_the_store() {
     let first = Journal::open(dir.path(), &small(), None).unwrap();
     let refused = Journal::open(dir.path(), &small(), None).unwrap_err().to_string();
     assert!(refused.contains(&format!("pid {}", std::process::id())), "{refused}");
+    assert!(Lock::is_held(&Layout::new(dir.path())));
     first.close().unwrap();
+    assert!(!Lock::is_held(&Layout::new(dir.path())));
     Journal::open(dir.path(), &small(), None).unwrap();
 }
 
@@ -211,4 +213,43 @@ fn a_burst_larger_than_a_segment_goes_record_by_record() {
     add(&journal, "after", b"");
     journal.close().unwrap();
     assert!(verify(dir.path(), &mut |_| {}).unwrap().findings.list.is_empty());
+}
+
+#[test]
+fn a_journal_verifies_at_any_moment_of_its_life() {
+    let dir = TempDir::new().unwrap();
+    let options = Options { segment_bytes: 8 * 1024, ..small() };
+    let journal = Journal::open(dir.path(), &options, None).unwrap();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for n in 0u32.. {
+                add(&journal, &n.to_string(), &[4; 200]);
+                if n % 20 == 19 {
+                    wait(journal.checkpoint_now()).unwrap();
+                    if stop.load(Ordering::Relaxed) {
+                        break;
+                    }
+                }
+            }
+        });
+        let reports: Vec<Report> = (0..25).map(|_| verify(dir.path(), &mut |_| {}).unwrap()).collect();
+        stop.store(true, Ordering::Relaxed);
+        let bad: Vec<&Report> = reports.iter().filter(|report| !report.findings.list.is_empty()).collect();
+        assert!(bad.is_empty(), "{bad:?}");
+        assert!(reports.last().unwrap().records > 0);
+    });
+}
+
+#[test]
+fn who_waits_for_a_closed_journal_is_told() {
+    let dir = TempDir::new().unwrap();
+    let options = Options { durability: Durability::Disk, ..small() };
+    let journal = Journal::open(dir.path(), &options, None).unwrap();
+    let position = add(&journal, "one", b"");
+    journal.close().unwrap();
+    wait(journal.durable(position)).unwrap();
+    let beyond = Position { first: position.end, end: position.end + 1 };
+    assert!(wait(journal.durable(beyond)).is_err());
+    assert!(wait(journal.checkpoint_now()).is_ok(), "it was signed when it was closed");
 }
