@@ -51,21 +51,23 @@ fn appends(dir: &std::path::Path, payload: usize, count: u32) -> anyhow::Result<
         journal.append(&[Entry { event: &event, payload: &[&bytes] }])?;
         times.push(begin.elapsed());
     }
-    let (appended, own) = (wall.elapsed(), thread_cpu() - own);
+    let (appended, own) = (wall.elapsed(), thread_cpu().saturating_sub(own));
     journal.close()?;
+    let whole = cpu().saturating_sub(whole);
+    let total = f64::from(u32::try_from(payload)?) * f64::from(count) / 1e9;
+    let per_gb = |time: Duration| if payload == 0 { None } else { Some(time.as_secs_f64() / total) };
     times.sort_unstable();
     let micros = |time: Duration| time.as_secs_f64() * 1e6;
     let at = |share: usize| times.get(times.len() * share / 1000).copied().map_or(0.0, micros);
-    let total = (payload as f64) * f64::from(count) / 1e9;
     println!(
         "{}",
         serde_json::json!({
             "case": "append", "payload": payload, "count": count,
             "p50_us": at(500), "p99_us": at(990), "p999_us": at(999),
             "cpu_us_append": micros(own) / f64::from(count),
-            "cpu_us_with_follower": micros(cpu() - whole) / f64::from(count),
-            "append_cpu_s_per_gb": own.as_secs_f64() / total.max(f64::MIN_POSITIVE).max(1e-9),
-            "all_cpu_s_per_gb": (cpu() - whole).as_secs_f64() / total.max(1e-9),
+            "cpu_us_with_follower": micros(whole) / f64::from(count),
+            "append_cpu_s_per_gb": per_gb(own),
+            "all_cpu_s_per_gb": per_gb(whole),
             "append_s": appended.as_secs_f64(),
         })
     );

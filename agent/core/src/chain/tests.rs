@@ -1,4 +1,11 @@
 //! The tree against RFC 6962 itself, and every other value against its own damage.
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::match_bool,
+    clippy::similar_names,
+    clippy::format_collect,
+    reason = "tests: small numbers, short names"
+)]
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;

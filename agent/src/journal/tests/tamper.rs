@@ -65,7 +65,7 @@ fn every_flipped_bit_is_found_and_named() {
     for path in files(dir.path()).iter().filter(|path| !path.ends_with("lock")) {
         let good = fs::read(path).unwrap();
         let name = path.file_name().unwrap().to_str().unwrap();
-        let is_segment = name.ends_with(".seg");
+        let is_segment = crate::journal::store::segment_first(name).is_some();
         let file = fs::OpenOptions::new().write(true).open(path).unwrap();
         for bit in 0..good.len() * 8 {
             file.write_all_at(&[good[bit / 8] ^ (1 << (bit % 8))], (bit / 8) as u64).unwrap();
@@ -243,4 +243,45 @@ fn an_agent_refuses_a_store_in_which_signed_records_are_gone() {
     assert_eq!(fs::read(&path).unwrap(), before, "it was left as it is");
     assert!(Reader::open(dir.path()).unwrap().record(2).is_err());
     assert!(Reader::open(dir.path()).unwrap().record(3).unwrap().is_some());
+}
+
+#[test]
+fn a_wrong_hash_in_any_tile_is_found_and_the_records_are_not_blamed() {
+    let dir = TempDir::new().unwrap();
+    let journal = Journal::open(dir.path(), &small(), None).unwrap();
+    for n in 0..700 {
+        add(&journal, &n.to_string(), b"");
+        if n % 100 == 0 {
+            wait(journal.checkpoint_now()).unwrap();
+        }
+    }
+    journal.close().unwrap();
+    let tiles = files(&Layout::new(dir.path()).tiles());
+    assert!(tiles.iter().any(|path| path.to_str().unwrap().contains("tile/1/")) && tiles.len() >= 4);
+    for path in tiles {
+        let good = fs::read(&path).unwrap();
+        for at in (0..good.len()).step_by(32 * 7) {
+            let mut bad = good.clone();
+            bad[at] ^= 4;
+            fs::write(&path, &bad).unwrap();
+            let found = findings(dir.path());
+            let [finding] = found.as_slice() else { panic!("{} at {at}: {found:?}", path.display()) };
+            assert_eq!(finding.what, What::TileChanged, "{finding:?}");
+            assert!(path.to_str().unwrap().ends_with(finding.file.as_deref().unwrap()));
+        }
+        fs::write(&path, &good).unwrap();
+    }
+    // A tile cannot be made to fit a forged record either: the signed root decides.
+    let (path, from, to) = records(dir.path())[300].clone();
+    let good = fs::read(&path).unwrap();
+    let frame = Frame::decode(&good[from as usize..to as usize]).unwrap();
+    let mut forged = Vec::new();
+    Head::write(&mut forged, [9; 16], frame.event, &[]).number(&mut forged, 300);
+    let tile = Layout::new(dir.path()).tiles().join("0/001");
+    let mut hashes = fs::read(&tile).unwrap();
+    hashes[44 * 32..45 * 32].copy_from_slice(&Frame::decode(&forged).unwrap().leaf());
+    rewrite(&path, |bytes| _ = bytes.splice(from as usize..to as usize, forged));
+    fs::write(&tile, hashes).unwrap();
+    let found = findings(dir.path());
+    assert!(found.iter().any(|finding| finding.what == What::RootDiffers), "{found:?}");
 }
