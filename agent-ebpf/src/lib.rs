@@ -11,7 +11,7 @@ pub const ABI_VERSION: u32 = 1;
 /// Nanoseconds after which a heartbeat is stale and captured processes cannot connect (law 3).
 pub const HEARTBEAT_STALE_NS: u64 = 5_000_000_000;
 
-/// Listener ports for native IPv6, where one address (::1) has to serve: the destination's hash chooses the port.
+/// Listener ports for native IPv6, where one address (`::1`) has to serve: the destination's hash chooses the port.
 pub const IPV6_PORTS: usize = 16;
 
 /// The longest executed name, in bytes, that an exec event carries.
@@ -61,9 +61,9 @@ abi! {
         tcp4_port: u16,
         /// The DNS relay on 0.0.0.0 (device lo); 0: UDP port 53 is other UDP.
         dns4_port: u16,
-        /// The TCP listeners on ::1; 0: IPv6 is refused.
+        /// The TCP listeners on `::1`; 0: IPv6 is refused.
         tcp6_ports: [u16; IPV6_PORTS],
-        /// The DNS relays on ::1.
+        /// The DNS relays on `::1`.
         dns6_ports: [u16; IPV6_PORTS],
         /// Zero.
         padding: u32,
@@ -327,7 +327,7 @@ pub const HAS_ROUTE6: u32 = 2;
 pub const FAMILY_V4: u8 = 4;
 /// [`Origin::family`]: IPv6.
 pub const FAMILY_V6: u8 = 6;
-/// [`Origin::family`]: IPv4 through an IPv6 socket (::ffff:a.b.c.d).
+/// [`Origin::family`]: IPv4 through an IPv6 socket (`::ffff:a.b.c.d`).
 pub const FAMILY_MAPPED: u8 = 46;
 
 /// [`Origin::flags`]: the kernel made this socket for another one, as MPTCP does with its subflows.
@@ -388,7 +388,8 @@ pub const BYPASS_ESCAPE: u32 = 12;
 #[must_use]
 #[inline(always)]
 pub const fn relay_address_v4(hash: u32) -> [u8; 4] {
-    [127, (hash >> 8) as u8, (hash >> 16) as u8, 1 + ((hash >> 24) % 254) as u8]
+    let [_, second, third, fourth] = hash.to_le_bytes();
+    [127, second, third, 1 + fourth % 254]
 }
 
 /// Hash of a destination, which chooses the relay's address or port: the same destination always gets the same one.
@@ -402,7 +403,7 @@ pub const fn destination_hash(address: &Words, port: u16) -> u32 {
     mix(hash ^ address[3])
 }
 
-/// The 32-bit finaliser of MurmurHash3: every input bit reaches every output bit.
+/// The 32-bit finaliser of `MurmurHash3`: every input bit reaches every output bit.
 #[inline(always)]
 const fn mix(mut x: u32) -> u32 {
     x ^= x >> 16;

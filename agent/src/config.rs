@@ -134,8 +134,7 @@ impl Config {
                 self.data_dir = beside.join(text("data_dir", value)?);
             }
             "mode" => {
-                let modes =
-                    [("record", Mode::Record), ("shadow", Mode::Shadow), ("enforce", Mode::Enforce)];
+                let modes = [("record", Mode::Record), ("shadow", Mode::Shadow), ("enforce", Mode::Enforce)];
                 self.mode = one_of("mode", value, &modes)?;
             }
             "durability" => {
@@ -158,7 +157,8 @@ fn text<'a>(key: &str, value: &'a Spanned<DeValue<'_>>) -> Result<&'a str, Fault
         Some("") => Err(Fault { at: value.span(), what: format!("`{key}` is empty") }),
         Some(text) => Ok(text),
         None => {
-            let what = format!("`{key}` must be a text in quotes, not of type {}", value.get_ref().type_str());
+            let what =
+                format!("`{key}` must be a text in quotes, not of type {}", value.get_ref().type_str());
             Err(Fault { at: value.span(), what })
         }
     }
@@ -177,9 +177,10 @@ fn unknown(key: &str) -> String {
     if LATER_KEYS.contains(&key) {
         return format!("`{key}` is not built yet in crewtap {}: remove it", env!("CARGO_PKG_VERSION"));
     }
-    let nearest = KEYS.iter().chain(&LATER_KEYS).max_by(|a, b| {
-        strsim::jaro_winkler(a, key).total_cmp(&strsim::jaro_winkler(b, key))
-    });
+    let nearest = KEYS
+        .iter()
+        .chain(&LATER_KEYS)
+        .max_by(|a, b| strsim::jaro_winkler(a, key).total_cmp(&strsim::jaro_winkler(b, key)));
     match nearest {
         Some(nearest) => format!("unknown key `{key}`: did you mean `{nearest}`?"),
         None => format!("unknown key `{key}`"),
@@ -207,7 +208,10 @@ mod tests {
 
     #[test]
     fn paths_are_relative_to_the_file() {
-        let config = Config::parse("data_dir = 'store'\nmode = 'enforce'\ndurability = 'disk'", Path::new("/a/b/c.toml"));
+        let config = Config::parse(
+            "data_dir = 'store'\nmode = 'enforce'\ndurability = 'disk'",
+            Path::new("/a/b/c.toml"),
+        );
         let config = config.unwrap();
         assert_eq!(config.data_dir, Path::new("/a/b/store"));
         assert_eq!((config.mode, config.durability), (Mode::Enforce, Durability::Disk));
@@ -216,16 +220,24 @@ mod tests {
     #[test]
     fn faults_name_the_line_and_what_to_do() {
         let unknown = fault("# a comment\nmode = \"record\"\ndurabilty = \"disk\"\n");
-        assert_eq!(unknown, "/etc/crewtap/crewtap.toml:3: unknown key `durabilty`: did you mean `durability`?");
+        assert_eq!(
+            unknown,
+            "/etc/crewtap/crewtap.toml:3: unknown key `durabilty`: did you mean `durability`?"
+        );
         assert!(fault("[oidc.corp]\nissuer = 'x'").contains(":1: `oidc` is not built yet"));
-        assert!(fault("\nmode = 'recrod'").contains(":2: `mode` cannot be \"recrod\": it is one of \"record\", "));
+        assert!(
+            fault("\nmode = 'recrod'").contains(":2: `mode` cannot be \"recrod\": it is one of \"record\", ")
+        );
         assert!(fault("\n\nmode = 3").contains(":3: `mode` must be a text in quotes, not of type integer"));
         assert!(fault("mode = 'record'\nmode =").contains(":2: "));
     }
 
     #[test]
     fn no_file_means_all_defaults_but_a_named_one_must_exist() {
-        assert!(matches!(Config::load(Some(Path::new("/nonexistent/x.toml")), None), Err(ConfigError::Read { .. })));
+        assert!(matches!(
+            Config::load(Some(Path::new("/nonexistent/x.toml")), None),
+            Err(ConfigError::Read { .. })
+        ));
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("c.toml");
         std::fs::write(&file, "data_dir = 'there'").unwrap();

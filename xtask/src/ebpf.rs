@@ -48,7 +48,7 @@ pub fn run(options: &Options) -> Result<()> {
             println!("ebpf: NOT CHECKED: no BPF toolchain can be had here; the committed object is used as it is");
             return Ok(());
         }
-        bail!("no BPF toolchain can be had: Debian's package rustc-web is not served to this machine");
+        bail!("no BPF toolchain can be had here; it needs Debian's package rustc-web, and bpf-linker from crates.io");
     };
     let built = toolchain.build(root)?;
     let record = format!("sha256 {}\n{}", hex(&built), toolchain.versions()?);
@@ -111,14 +111,15 @@ fn contents(bytes: &[u8]) -> Result<BTreeMap<String, Vec<u8>>> {
         }
         contents.insert(format!("section {name}"), value);
     }
-    for symbol in file.symbols().filter(|symbol| symbol.is_global()) {
+    for symbol in file.symbols().filter(object::ObjectSymbol::is_global) {
         contents.insert(format!("symbol {}", symbol.name()?), symbol.size().to_le_bytes().to_vec());
     }
     Ok(contents)
 }
 
 fn hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or('0');
+    Sha256::digest(bytes).iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 0xf)]).collect()
 }
 
 /// The BPF toolchain, in a directory of its own.
@@ -136,8 +137,11 @@ impl Toolchain {
             return Ok(Some(toolchain));
         }
         let Some(packages) = packages()? else { return Ok(None) };
-        toolchain.fetch(&packages)?;
-        toolchain.versions()?;
+        // Whatever is missing (a package that a mirror has dropped, crates.io): the caller says that nothing was built.
+        if let Err(error) = toolchain.fetch(&packages).and_then(|()| toolchain.versions()) {
+            println!("ebpf: {error:#}");
+            return Ok(None);
+        }
         Ok(Some(toolchain))
     }
 
@@ -223,7 +227,7 @@ impl Toolchain {
         Ok(())
     }
 
-    /// Builds the object. Every path is remapped, so that it is the same from any clone and any CARGO_HOME.
+    /// Builds the object. Every path is remapped, so that it is the same from any clone and any `CARGO_HOME`.
     fn build(&self, root: &Path) -> Result<Vec<u8>> {
         let cargo_home = env::var_os("CARGO_HOME").map(PathBuf::from);
         let cargo_home = cargo_home.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo")));
@@ -285,13 +289,12 @@ struct Packages {
 /// Finds the pinned compiler, or else the newest one that is served. None: there is none.
 fn packages() -> Result<Option<Packages>> {
     let show = |package: &str| output(Command::new("apt-cache").args(["show", package]));
-    let known = match show("rustc-web") {
-        Ok(known) => known,
-        Err(_) => {
-            let _ = output(Command::new("apt-get").args(["-q", "update"]));
-            let Ok(known) = show("rustc-web") else { return Ok(None) };
-            known
-        }
+    let known = if let Ok(known) = show("rustc-web") {
+        known
+    } else {
+        let _ = output(Command::new("apt-get").args(["-q", "update"]));
+        let Ok(known) = show("rustc-web") else { return Ok(None) };
+        known
     };
     let mut served = known.lines().filter_map(|line| line.strip_prefix("Version: "));
     let version = if known.contains(PINNED_VERSION) { Some(PINNED_VERSION) } else { served.next() };

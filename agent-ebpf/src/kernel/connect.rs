@@ -3,9 +3,9 @@
 
 use super::report::{Bypass, bypass, count};
 use super::{
-    AF_INET6, LOOPBACK_DEVICE, MAPPED, MPTCP, PASS, REFUSE, SOCK_DGRAM, SOCK_STREAM, TCP, Task, UDP, agent_lives,
-    create::NO_ORIGIN, current_run, datagram, addr, sock, socket, has_set_retval, is_loopback, is_mapped,
-    is_unspecified, maps, now, set_addr, settings_of,
+    AF_INET6, LOOPBACK_DEVICE, MAPPED, MPTCP, PASS, REFUSE, SOCK_DGRAM, SOCK_STREAM, TCP, Task, UDP, addr, agent_lives,
+    create::NO_ORIGIN, current_run, datagram, has_set_retval, is_loopback, is_mapped, is_unspecified, maps, now,
+    set_addr, settings_of, sock, socket,
 };
 use aya_ebpf::{
     bindings::{bpf_sock, bpf_sock_addr},
@@ -75,10 +75,9 @@ fn connect(ctx: *mut bpf_sock_addr, destination: Words, family: u8) -> i32 {
 fn connect_tcp(ctx: *mut bpf_sock_addr, destination: &Words, family: u8) -> i32 {
     let task = Task::current();
     let Some((run, settings, state)) = admit(ctx, destination, &task) else { return REFUSE };
-    if family != FAMILY_V6 && !is_loopback(destination) && settings.flags & HAS_ROUTE4 == 0
-        || family == FAMILY_V6 && !is_loopback(destination) && settings.flags & HAS_ROUTE6 == 0
-        || family == FAMILY_V6 && settings.tcp6_ports[0] == 0
-    {
+    let needed = if family == FAMILY_V6 { HAS_ROUTE6 } else { HAS_ROUTE4 };
+    let leads_nowhere = settings.flags & needed == 0 && !is_own(run, destination);
+    if leads_nowhere || family == FAMILY_V6 && settings.tcp6_ports[0] == 0 {
         count!(run, refused_route);
         return refuse_with(NETWORK_UNREACHABLE);
     }
@@ -149,7 +148,7 @@ pub fn admit(
     } else if device != 0 && device != LOOPBACK_DEVICE {
         count!(run, refused_device);
         BYPASS_DEVICE
-    } else if !may_bind(run, &source_of(socket)) {
+    } else if !is_own(run, &source_of(socket)) {
         count!(run, refused_source);
         BYPASS_SOURCE
     } else {
@@ -190,10 +189,10 @@ fn source_of(socket: *mut bpf_sock) -> Words {
     }
 }
 
+/// Whether an address is loopback, unspecified, or one of the network namespace's own.
 #[inline(always)]
-fn may_bind(run: u64, source: &Words) -> bool {
-    // SAFETY: the value is not read.
-    is_loopback(source) || unsafe { maps::LOCAL_ADDRESSES.get(&LocalAddress { run, address: *source }) }.is_some()
+fn is_own(run: u64, address: &Words) -> bool {
+    is_loopback(address) || maps::LOCAL_ADDRESSES.get_ptr(&LocalAddress { run, address: *address }).is_some()
 }
 
 /// The network namespace of the socket.

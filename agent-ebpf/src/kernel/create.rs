@@ -1,7 +1,7 @@
 //! New sockets: each gets its state, and those that are neither TCP nor UDP are a way around the proxy.
 
-use super::{MPTCP, PASS, REFUSE, SOCK_DGRAM, SOCK_STREAM, TCP, Task, UDP, current_run, sock, maps, settings_of};
 use super::report::{Bypass, bypass, count};
+use super::{MPTCP, PASS, REFUSE, SOCK_DGRAM, SOCK_STREAM, TCP, Task, UDP, current_run, maps, settings_of, sock};
 use aya_ebpf::bindings::bpf_sock;
 use crewtap_ebpf::{BYPASS_PING, BYPASS_PROTOCOL, BYPASS_RAW, MODE_ENFORCE, Origin, SOCKET_FRESH, SocketState};
 

@@ -4,7 +4,7 @@ use super::connect::{
     DNS_PORT, admit, destination_port, destination4, destination6, origin_of, relay_words, rewrite, socket_of, state_of,
 };
 use super::report::{Bypass, bypass, count};
-use super::{PASS, REFUSE, Task, UDP, current_run, addr, is_loopback, is_mapped, maps, settings_of};
+use super::{PASS, REFUSE, Task, UDP, addr, current_run, is_loopback, is_mapped, maps, settings_of};
 use aya_ebpf::{bindings::bpf_sock_addr, helpers::generated::bpf_get_socket_cookie};
 use crewtap_ebpf::{
     BYPASS_QUIC, BYPASS_UDP, FAMILY_MAPPED, FAMILY_V4, FAMILY_V6, IPV6_PORTS, MODE_ENFORCE, Origin, RelayKey,
@@ -81,7 +81,8 @@ fn is_relay_of(ctx: *mut bpf_sock_addr, destination: &Words, port: u16) -> bool 
 #[inline(always)]
 pub fn relay(ctx: *mut bpf_sock_addr, settings: &RunSettings, origin: &Origin) -> i32 {
     let hash = destination_hash(&origin.destination, origin.destination_port);
-    let mut key = RelayKey { cookie: origin.cookie, relay: relay_words(hash), relay_port: settings.dns4_port, padding: [0; 3] };
+    let mut key =
+        RelayKey { cookie: origin.cookie, relay: relay_words(hash), relay_port: settings.dns4_port, padding: [0; 3] };
     if origin.family == FAMILY_V6 {
         key.relay = [0, 0, 0, 1_u32.to_be()];
         let mut tried = 0;

@@ -4,14 +4,14 @@
 use super::report::{Bypass, bypass, count};
 use super::{
     LOOPBACK_DEVICE, MAPPED, PASS, REFUSE, SOCK_DGRAM, SOCK_STREAM, TCP, Task, UDP, agent_lives, datagram::QUIC_PORT,
-    sock, skb, socket, is_loopback, maps, settings_of,
+    is_loopback, maps, settings_of, skb, sock, socket,
 };
 use aya_ebpf::{
     bindings::{__sk_buff, bpf_sock},
     helpers::generated::{bpf_get_socket_cookie, bpf_sk_fullsock, bpf_skb_ancestor_cgroup_id, bpf_skb_load_bytes},
 };
 use crewtap_ebpf::{
-    BYPASS_ESCAPE, BYPASS_PACKET, BYPASS_QUIC, BYPASS_TCP, BYPASS_UDP, DatagramKey, MODE_ENFORCE, RelayKey,
+    BYPASS_ESCAPE, BYPASS_PACKET, BYPASS_QUIC, BYPASS_TCP, BYPASS_UDP, DatagramKey, MODE_ENFORCE, RelayKey, SOCKET_DNS,
     SOCKET_PASSIVE, SOCKET_REDIRECTED, SocketState, Words,
 };
 
@@ -50,7 +50,9 @@ pub fn egress(skb: *mut __sk_buff) -> i32 {
     let Some(packet) = read_packet(skb, kind.1) else { return REFUSE };
     let stays = skb!(skb, ifindex) == LOOPBACK_DEVICE;
     let to_loopback = is_loopback(&packet.destination);
-    if kind == (SOCK_STREAM, TCP) && let Some(state) = &state {
+    if kind == (SOCK_STREAM, TCP)
+        && let Some(state) = &state
+    {
         if state.kind == SOCKET_REDIRECTED && to_loopback && stays {
             return PASS;
         }
@@ -78,7 +80,7 @@ fn judge(
     let Some(settings) = settings_of(run) else { return REFUSE };
     let mut task = Task { tgid: 0, tid: 0, uid: 0, gid: 0, comm: [0; 16] };
     let mut redirected = false;
-    if let Some(state) = state {
+    if let Some(state) = &state {
         redirected = state.kind == SOCKET_REDIRECTED;
         let origin = &state.origin;
         task = Task { tgid: origin.tgid, tid: origin.tid, uid: origin.uid, gid: origin.gid, comm: origin.comm };
@@ -95,7 +97,7 @@ fn judge(
         }
         (BYPASS_TCP, settings.mode == MODE_ENFORCE)
     } else if kind == (SOCK_DGRAM, UDP) {
-        if inside && is_relayed(skb, packet) {
+        if inside && is_relayed(skb, packet, state) {
             return PASS;
         }
         if is_quic(skb, packet) {
@@ -124,20 +126,29 @@ fn judge(
 
 /// Whether a datagram is on its way to the relay; if so, the relay will find its origin.
 #[inline(always)]
-fn is_relayed(skb: *mut __sk_buff, packet: &Packet) -> bool {
+fn is_relayed(skb: *mut __sk_buff, packet: &Packet, state: Option<&'static mut SocketState>) -> bool {
     // SAFETY: the helper takes the context.
     let cookie = unsafe { bpf_get_socket_cookie(skb.cast()) };
     let key = RelayKey { cookie, relay: packet.destination, relay_port: packet.destination_port, padding: [0; 3] };
-    // SAFETY: copied at once.
-    let Some(origin) = (unsafe { maps::RELAYED.get(&key) }) else { return false };
     let datagram = DatagramKey {
         client: packet.source,
         relay: packet.destination,
         client_port: packet.source_port,
         relay_port: packet.destination_port,
     };
-    let _ = maps::DATAGRAMS.insert(&datagram, origin, 0);
-    true
+    // SAFETY: copied at once.
+    if let Some(origin) = unsafe { maps::RELAYED.get(&key) } {
+        let _ = maps::DATAGRAMS.insert(&datagram, origin, 0);
+        return true;
+    }
+    // A connected socket that was silent for so long that others took its place.
+    if let Some(state) = state
+        && state.kind == SOCKET_DNS
+    {
+        let _ = maps::DATAGRAMS.insert(&datagram, &state.origin, 0);
+        return true;
+    }
+    false
 }
 
 /// The port of HTTP/3, or the long header of a QUIC version in use (RFC 8999 section 5.1) on any port.

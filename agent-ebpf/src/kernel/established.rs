@@ -6,8 +6,10 @@
 //! and the final ACK, which lets accept return, is not sent yet: accept cannot come first.
 
 use super::report::{count, header, send};
-use super::{AF_INET6, MAPPED, Task, connect::state_of, ops, socket, maps};
-use aya_ebpf::bindings::{BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_TCP_LISTEN_CB, bpf_sock_ops};
+use super::{AF_INET6, MAPPED, Task, connect::state_of, maps, ops, socket};
+use aya_ebpf::bindings::{
+    BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_TCP_LISTEN_CB, bpf_sock_ops,
+};
 use crewtap_ebpf::{
     AcceptedEvent, ConnectionKey, EVENT_ACCEPTED, ORIGIN_KERNEL_SOCKET, PeerKey, SOCKET_PASSIVE, SOCKET_REDIRECTED,
     Words,
@@ -90,20 +92,25 @@ fn accepted(ops: *mut bpf_sock_ops) {
     count!(run, accepted);
     // The listener's state was inherited: its maker is who serves.
     let maker = Task { tgid: state.creator, tid: 0, uid: state.creator_uid, gid: 0, comm: state.origin.comm };
-    send(run, AcceptedEvent {
-        header: header(EVENT_ACCEPTED, run, &maker),
-        peer: remote(ops),
-        local: local(ops),
-        peer_port: u32::from_be(ops!(ops, remote_port)) as u16,
-        local_port: ops!(ops, local_port) as u16,
-        padding: 0,
-    });
+    send(
+        run,
+        AcceptedEvent {
+            header: header(EVENT_ACCEPTED, run, &maker),
+            peer: remote(ops),
+            local: local(ops),
+            peer_port: u32::from_be(ops!(ops, remote_port)) as u16,
+            local_port: ops!(ops, local_port) as u16,
+            padding: 0,
+        },
+    );
 }
 
 #[inline(always)]
 fn listening(ops: *mut bpf_sock_ops) {
     let socket = socket!(ops, bpf_sock_ops, __bindgen_anon_2);
-    if !socket.is_null() && let Some(state) = state_of(socket) {
+    if !socket.is_null()
+        && let Some(state) = state_of(socket)
+    {
         state.kind = SOCKET_PASSIVE;
     }
 }

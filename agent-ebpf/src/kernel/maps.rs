@@ -101,10 +101,16 @@ impl SocketStorage {
     /// # Safety
     /// As for [`Self::get`].
     #[inline(always)]
-    pub unsafe fn get_or_insert<T>(&self, socket: *mut T, initial: &mut SocketState) -> Option<&'static mut SocketState> {
+    pub unsafe fn get_or_insert<T>(
+        &self,
+        socket: *mut T,
+        initial: &mut SocketState,
+    ) -> Option<&'static mut SocketState> {
         let map: *mut c_void = (&raw const *self).cast_mut().cast();
         let flags = u64::from(BPF_SK_STORAGE_GET_F_CREATE);
         // SAFETY: by contract.
-        unsafe { bpf_sk_storage_get(map, socket.cast(), (&raw mut *initial).cast(), flags).cast::<SocketState>().as_mut() }
+        unsafe {
+            bpf_sk_storage_get(map, socket.cast(), (&raw mut *initial).cast(), flags).cast::<SocketState>().as_mut()
+        }
     }
 }

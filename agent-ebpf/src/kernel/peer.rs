@@ -1,12 +1,11 @@
 //! What the captured program is told: the peer that it asked for, not the relay.
 
 use super::connect::{destination_port, destination4, destination6, rewrite, socket_of};
-use super::{AF_INET6, MAPPED, PASS, sock, is_loopback, is_mapped, maps};
-use aya_ebpf::{
-    bindings::bpf_sock_addr,
-    helpers::generated::bpf_get_socket_cookie,
+use super::{AF_INET6, MAPPED, PASS, is_loopback, is_mapped, maps, sock};
+use aya_ebpf::{bindings::bpf_sock_addr, helpers::generated::bpf_get_socket_cookie};
+use crewtap_ebpf::{
+    FAMILY_MAPPED, FAMILY_V4, FAMILY_V6, Origin, PeerKey, RelayKey, SOCKET_DNS, SOCKET_REDIRECTED, Words,
 };
-use crewtap_ebpf::{FAMILY_MAPPED, FAMILY_V4, FAMILY_V6, Origin, PeerKey, RelayKey, SOCKET_DNS, SOCKET_REDIRECTED, Words};
 
 /// The program for getpeername on IPv4 sockets.
 #[inline(always)]
@@ -81,6 +80,13 @@ fn recvmsg(ctx: *mut bpf_sock_addr, shown: &Words, family: u8) -> i32 {
     // SAFETY: read at once.
     if let Some(origin) = unsafe { maps::RELAYED.get(&key) } {
         show(ctx, origin, family);
+        return PASS;
+    }
+    // SAFETY: the socket of the call.
+    if let Some(state) = unsafe { maps::SOCKETS.get(socket_of(ctx)) }
+        && state.kind == SOCKET_DNS
+    {
+        show(ctx, &state.origin, family);
     }
     PASS
 }

@@ -80,13 +80,16 @@ pub fn bypass(run: u64, task: &Task, seen: &Bypass) {
     if maps::REPORTED.insert(&key, &1, u64::from(BPF_NOEXIST)).is_err() {
         return;
     }
-    send(run, BypassEvent {
-        header: header(EVENT_BYPASS, run, task),
-        address: seen.address,
-        kind: seen.kind,
-        family: seen.family,
-        socket: seen.socket,
-        port: seen.port,
-        refused: u16::from(seen.refused),
-    });
+    send(
+        run,
+        BypassEvent {
+            header: header(EVENT_BYPASS, run, task),
+            address: seen.address,
+            kind: seen.kind,
+            family: seen.family,
+            socket: seen.socket,
+            port: seen.port,
+            refused: u16::from(seen.refused),
+        },
+    );
 }

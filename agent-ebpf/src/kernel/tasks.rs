@@ -2,11 +2,12 @@
 
 use super::report::{Bypass, bypass, header, send};
 use super::{
-    Task, attach_id, attach_pid, attach_root, current_run, exec_filename, exec_old_pid, exit_group_dead, fork_child_pid,
-    maps, settings_of, socket_family,
+    Task, attach_id, attach_pid, attach_root, current_run, exec_filename, exec_old_pid, exit_group_dead,
+    fork_child_pid, maps, settings_of, socket_family,
 };
 use aya_ebpf::{
-    EbpfContext, helpers::{bpf_get_current_pid_tgid, generated::bpf_probe_read_kernel_str},
+    EbpfContext,
+    helpers::{bpf_get_current_pid_tgid, generated::bpf_probe_read_kernel_str},
     programs::TracePointContext,
 };
 use crewtap_ebpf::{

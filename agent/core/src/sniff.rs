@@ -38,7 +38,7 @@ protocols! {
     Http = "http",
     /// HTTP/2 in clear text, with prior knowledge.
     H2c = "h2c",
-    /// PostgreSQL.
+    /// `PostgreSQL`.
     Postgres = "postgres",
     /// SSH.
     Ssh = "ssh",
@@ -128,6 +128,23 @@ struct Rule {
     fits: fn(&[u8]) -> Fit,
 }
 
+impl Rule {
+    /// A shape that holds on every port.
+    const fn any(protocol: Protocol, source: &'static str, fits: fn(&[u8]) -> Fit) -> Self {
+        Self { protocol, ports: &[], source, fits }
+    }
+
+    /// A shape that is too weak to hold elsewhere.
+    const fn on(
+        ports: &'static [u16],
+        protocol: Protocol,
+        source: &'static str,
+        fits: fn(&[u8]) -> Fit,
+    ) -> Self {
+        Self { protocol, ports, source, fits }
+    }
+}
+
 /// Tells the protocol from everything that each side has sent so far and the port that was dialled.
 ///
 /// The client's bytes go first; where they tell nothing (yet), the server's are asked. Rules are tried in order and
@@ -135,8 +152,7 @@ struct Rule {
 #[must_use]
 pub fn sniff(client: &[u8], server: &[u8], port: u16) -> Sniff {
     match (judge(client::RULES, client, port), judge(server::RULES, server, port)) {
-        (Sniff::Is(protocol), _) => Sniff::Is(protocol),
-        (_, Sniff::Is(protocol)) => Sniff::Is(protocol),
+        (Sniff::Is(protocol), _) | (_, Sniff::Is(protocol)) => Sniff::Is(protocol),
         (Sniff::Opaque, Sniff::NeedMore) if server.is_empty() => Sniff::Opaque,
         (Sniff::NeedMore, Sniff::Opaque) if client.is_empty() => Sniff::Opaque,
         (Sniff::NeedMore, _) | (_, Sniff::NeedMore) => Sniff::NeedMore,

@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The inode of the initial cgroup namespace (include/linux/proc_ns.h): only there a path tells a cgroup's depth.
+/// The inode of the initial cgroup namespace (`include/linux/proc_ns.h)`: only there a path tells a cgroup's depth.
 const INITIAL_CGROUP_NAMESPACE: u64 = 0xEFFF_FFFB;
 
 /// Why a cgroup could not be used.
@@ -72,7 +72,7 @@ pub fn mount_point() -> Result<PathBuf, CgroupError> {
     mount_point_in(&text).ok_or(CgroupError::NotMounted)
 }
 
-/// The first cgroup2 mount of the hierarchy's root in a mountinfo table (proc_pid_mountinfo(5)).
+/// The first cgroup2 mount of the hierarchy's root in a mountinfo table (`proc_pid_mountinfo(5)`).
 fn mount_point_in(mountinfo: &str) -> Option<PathBuf> {
     mountinfo.lines().find_map(|line| {
         let (mount, filesystem) = line.split_once(" - ")?;

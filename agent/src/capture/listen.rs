@@ -37,11 +37,11 @@ pub struct ListenerPorts {
     pub netns_cookie: u64,
     /// TCP on 0.0.0.0.
     pub tcp4: u16,
-    /// TCP on ::1; 0: this namespace has no IPv6.
+    /// TCP on `::1`; 0: this namespace has no IPv6.
     pub tcp6: [u16; IPV6_PORTS],
     /// DNS on 0.0.0.0.
     pub dns4: u16,
-    /// DNS on ::1; 0: this namespace has no IPv6.
+    /// DNS on `::1`; 0: this namespace has no IPv6.
     pub dns6: [u16; IPV6_PORTS],
 }
 
@@ -106,12 +106,11 @@ impl ListenerPorts {
     /// Whether one of them has this port: dialling it would be dialling ourselves.
     #[must_use]
     pub fn contains(&self, port: u16) -> bool {
-        port != 0
-            && (port == self.tcp4 || port == self.dns4 || self.tcp6.contains(&port) || self.dns6.contains(&port))
+        port != 0 && (port == self.tcp4 || port == self.dns4 || self.tcp6.contains(&port) || self.dns6.contains(&port))
     }
 }
 
-/// No ::1, or no IPv6 at all.
+/// No `::1`, or no IPv6 at all.
 fn is_family_missing(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EADDRNOTAVAIL | libc::EAFNOSUPPORT))
 }
@@ -164,7 +163,7 @@ pub fn stream_key(connection: &TcpStream) -> io::Result<ConnectionKey> {
 }
 
 /// The sequence number of a SYN, behind its IPv4 (RFC 791) or IPv6 (RFC 8200) header. IPv6 extension headers do not
-/// occur: the listeners are on ::1, and a socket with a routing header does not get there.
+/// occur: the listeners are on `::1`, and a socket with a routing header does not get there.
 fn syn_sequence(headers: &[u8]) -> Option<u32> {
     let first = headers.first()?;
     let transport = match first >> 4 {
@@ -253,10 +252,10 @@ impl DnsSocket {
         let mut relay = None;
         for control in message.cmsgs()? {
             relay = match control {
-                ControlMessageOwned::Ipv4PacketInfo(info) => {
-                    Some(IpAddr::from(Ipv4Addr::from(info.ipi_addr.s_addr.to_ne_bytes())))
+                ControlMessageOwned::Ipv4PacketInfo(arrived) => {
+                    Some(IpAddr::from(Ipv4Addr::from(arrived.ipi_addr.s_addr.to_ne_bytes())))
                 }
-                ControlMessageOwned::Ipv6PacketInfo(info) => Some(IpAddr::from(info.ipi6_addr.s6_addr)),
+                ControlMessageOwned::Ipv6PacketInfo(arrived) => Some(IpAddr::from(arrived.ipi6_addr.s6_addr)),
                 _ => relay,
             };
         }
@@ -278,13 +277,13 @@ impl DnsSocket {
         match (path.client, path.relay.ip()) {
             (SocketAddr::V4(client), IpAddr::V4(relay)) if self.is_v4 => {
                 let source = in_addr { s_addr: u32::from_ne_bytes(relay.octets()) };
-                let info = in_pktinfo { ipi_ifindex: 0, ipi_spec_dst: source, ipi_addr: in_addr { s_addr: 0 } };
-                let control = [ControlMessage::Ipv4PacketInfo(&info)];
+                let sent_from = in_pktinfo { ipi_ifindex: 0, ipi_spec_dst: source, ipi_addr: in_addr { s_addr: 0 } };
+                let control = [ControlMessage::Ipv4PacketInfo(&sent_from)];
                 Ok(sendmsg(socket, &buffers, &control, flags, Some(&SockaddrIn::from(client)))?)
             }
             (SocketAddr::V6(client), IpAddr::V6(relay)) if !self.is_v4 => {
-                let info = in6_pktinfo { ipi6_addr: in6_addr { s6_addr: relay.octets() }, ipi6_ifindex: 0 };
-                let control = [ControlMessage::Ipv6PacketInfo(&info)];
+                let sent_from = in6_pktinfo { ipi6_addr: in6_addr { s6_addr: relay.octets() }, ipi6_ifindex: 0 };
+                let control = [ControlMessage::Ipv6PacketInfo(&sent_from)];
                 Ok(sendmsg(socket, &buffers, &control, flags, Some(&SockaddrIn6::from(client)))?)
             }
             _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "an answer of another family than its question")),

@@ -115,7 +115,7 @@ fn has_ipv4_route(table: &str) -> bool {
     })
 }
 
-/// /proc/net/ipv6_route: destination, its prefix length, source, its length, next hop, metric, two counters, flags,
+/// /`proc/net/ipv6_route`: destination, its prefix length, source, its length, next hop, metric, two counters, flags,
 /// interface. Link-local and multicast routes exist on every device and lead nowhere.
 fn has_ipv6_route(table: &str) -> bool {
     table.lines().any(|line| {
@@ -129,7 +129,7 @@ fn has_ipv6_route(table: &str) -> bool {
     })
 }
 
-/// /proc/net/fib_trie: an address line, then under it `/32 host LOCAL` where it is one of our own.
+/// /`proc/net/fib_trie`: an address line, then under it `/32 host LOCAL` where it is one of our own.
 fn ipv4_addresses(trie: &str) -> Vec<IpAddr> {
     let mut addresses: Vec<IpAddr> = Vec::new();
     let mut last = None;
@@ -147,7 +147,7 @@ fn ipv4_addresses(trie: &str) -> Vec<IpAddr> {
     addresses
 }
 
-/// /proc/net/if_inet6: the address in hexadecimal first.
+/// /`proc/net/if_inet6`: the address in hexadecimal first.
 fn ipv6_addresses(table: &str) -> Vec<IpAddr> {
     let address = |line: &str| u128::from_str_radix(line.split_whitespace().next()?, 16).ok();
     table.lines().filter_map(address).map(|bits| Ipv6Addr::from(bits).into()).collect()

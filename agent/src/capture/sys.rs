@@ -144,9 +144,8 @@ pub(super) fn read_pod<T: Pod>(bytes: &[u8]) -> Option<T> {
 fn get_option(socket: &impl AsFd, level: libc::c_int, name: libc::c_int, into: &mut [u8]) -> io::Result<usize> {
     let mut len = libc::socklen_t::try_from(into.len()).map_err(io::Error::other)?;
     // SAFETY: the kernel writes at most `len` bytes into `into` and says how many.
-    let done = unsafe {
-        libc::getsockopt(socket.as_fd().as_raw_fd(), level, name, into.as_mut_ptr().cast(), &raw mut len)
-    };
+    let done =
+        unsafe { libc::getsockopt(socket.as_fd().as_raw_fd(), level, name, into.as_mut_ptr().cast(), &raw mut len) };
     if done < 0 { Err(io::Error::last_os_error()) } else { Ok(len as usize) }
 }
 
@@ -261,4 +260,37 @@ pub fn watched<T: OwnsDescriptor>(
 ) -> io::Result<tokio::io::unix::AsyncFd<T>> {
     // SAFETY: a type that implements `OwnsDescriptor` keeps the one descriptor that it tells open until it is dropped.
     unsafe { tokio::io::unix::AsyncFd::register_with_interest(owner, interest) }.map_err(io::Error::from)
+}
+
+/// Descriptors that this process was started with, beyond the standard three: they are for the command, and
+/// whoever reads from or writes to their other ends must not find crewtap there.
+#[derive(Debug)]
+pub struct Inherited(Vec<i32>);
+
+impl Inherited {
+    /// To be called before anything is opened.
+    ///
+    /// # Errors
+    /// When `/proc` cannot be read.
+    pub fn look() -> std::io::Result<Self> {
+        let entries: Vec<_> = std::fs::read_dir("/proc/self/fd")?.collect::<Result<_, _>>()?;
+        let numbers = entries.iter().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        // The directory just read is closed by now; what is close-on-exec belongs to this process.
+        Ok(Self(numbers.filter(|number| *number > 2 && is_for_children(*number)).collect()))
+    }
+
+    /// Closes them; children that are there keep them.
+    pub fn close(self) {
+        for number in self.0 {
+            // SAFETY: it was open before `main`, so no owner of it exists in this process, and `self` is used
+            // up, so that it is closed once.
+            unsafe { libc::close(number) };
+        }
+    }
+}
+
+fn is_for_children(number: i32) -> bool {
+    // SAFETY: F_GETFD takes no argument and only reads the flags of the descriptor.
+    let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
+    flags >= 0 && flags & libc::FD_CLOEXEC == 0
 }

@@ -7,6 +7,7 @@ use std::process::{Command, ExitCode, Stdio};
 use clap::Args;
 
 use super::{FAILED, Global, Serve};
+use crate::capture::sys;
 use crate::config::Config;
 use crate::control::launch::Ready;
 
@@ -77,6 +78,7 @@ fn start(launch: &mut Launch, global: &Global, serve: Serve) -> anyhow::Result<(
 /// Leaves the session of whoever typed `crewtap run`, so that neither a hang-up nor the end of the terminal
 /// reaches the agent. The parent ends at once: the agent is nobody's child, and can get no terminal any more.
 fn detach() -> anyhow::Result<ExitCode> {
+    sys::Inherited::look()?.close();
     nix::unistd::setsid()?;
     let words = std::env::args_os().skip(1).map(|word| match word.to_str() {
         Some("--on-demand") => "--detached".into(),

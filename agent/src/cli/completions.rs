@@ -10,12 +10,10 @@ use clap::Args;
 use clap_complete::Shell;
 
 /// Print the completion script of a shell
-///
-/// Examples:
-///   crewtap completions bash > /etc/bash_completion.d/crewtap
-///   crewtap completions zsh > "${fpath[1]}/_crewtap"
 #[derive(Args, Debug)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = "Examples:\n  \
+    crewtap completions bash > /etc/bash_completion.d/crewtap\n  \
+    crewtap completions zsh > \"${fpath[1]}/_crewtap\"")]
 pub(super) struct CompletionsArgs {
     /// Which shell
     shell: Shell,

@@ -107,6 +107,8 @@ enum Verb {
     Man(completions::ManArgs),
     #[command(hide = true)]
     Stage(stage::StageArgs),
+    #[command(hide = true)]
+    Witness,
 }
 
 /// The program: parses the command line and does what it says.
@@ -122,6 +124,7 @@ pub fn main(serve: Serve) -> ExitCode {
         Verb::Run(args) => (run::run(&args, &cli.global, umask), FAILED_RUN),
         Verb::Stage(args) => (stage::run(&args), FAILED_RUN),
         Verb::SelfTest => (Ok(if selftest::child() { ExitCode::SUCCESS } else { ExitCode::FAILURE }), FAILED),
+        Verb::Witness => (run::witness::run(), FAILED_RUN),
         Verb::Agent(args) => (agent::run(&args, &cli.global, serve), FAILED),
         Verb::Runs(args) => (in_store(&cli.global, |store| runs::run(store, &args)), FAILED),
         Verb::Show(args) => (in_store(&cli.global, |store| show::run(store, &args)), FAILED),

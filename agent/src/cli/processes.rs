@@ -30,8 +30,11 @@ pub fn print(processes: &[Process], all: bool, screen: &mut Screen) -> io::Resul
     let nodes = nodes(processes);
     let mut lines = Vec::new();
     // A stack of its own: a chain of forks as deep as the run likes must not overflow ours.
-    let mut open: Vec<(usize, usize)> =
-        (0..nodes.len()).rev().filter(|at| nodes.get(*at).is_some_and(|node| node.root)).map(|at| (at, 0)).collect();
+    let mut open: Vec<(usize, usize)> = (0..nodes.len())
+        .rev()
+        .filter(|at| nodes.get(*at).is_some_and(|node| node.root))
+        .map(|at| (at, 0))
+        .collect();
     while let Some((at, depth)) = open.pop() {
         let Some(node) = nodes.get(at) else { continue };
         lines.push(line(node, depth));
@@ -57,22 +60,18 @@ fn nodes(processes: &[Process]) -> Vec<Node<'_>> {
             let last = nodes.get(*at).and_then(|node| node.programs.last());
             last.is_some_and(|last| last.end_leaf.is_none_or(|end| end > process.leaf))
         });
-        match (known, process.start.as_deref()) {
-            (Some(at), Some("exec") | None) => {
-                if let Some(node) = nodes.get_mut(at) {
-                    node.programs.push(process);
-                }
-            }
-            _ => {
-                let at = nodes.len();
-                let parent = process.ppid.and_then(|ppid| alive.get(&ppid)).copied();
-                nodes.push(Node { programs: vec![process], children: Vec::new(), root: parent.is_none() });
-                if let Some(parent) = parent.and_then(|parent| nodes.get_mut(parent)) {
-                    parent.children.push(at);
-                }
-                alive.insert(process.pid, at);
-            }
+        let goes_on = matches!(process.start.as_deref(), Some("exec") | None);
+        if let Some(node) = known.filter(|_| goes_on).and_then(|at| nodes.get_mut(at)) {
+            node.programs.push(process);
+            continue;
         }
+        let at = nodes.len();
+        let parent = process.ppid.and_then(|ppid| alive.get(&ppid)).copied();
+        nodes.push(Node { programs: vec![process], children: Vec::new(), root: parent.is_none() });
+        if let Some(parent) = parent.and_then(|parent| nodes.get_mut(parent)) {
+            parent.children.push(at);
+        }
+        alive.insert(process.pid, at);
     }
     nodes
 }
@@ -80,7 +79,8 @@ fn nodes(processes: &[Process]) -> Vec<Node<'_>> {
 fn line(node: &Node, depth: usize) -> String {
     let pid = node.programs.first().map_or(0, |process| process.pid);
     // A fork that executes at once shows what it became; its parent's arguments say nothing of it.
-    let executed: Vec<&&Process> = node.programs.iter().filter(|one| one.start.as_deref() != Some("fork")).collect();
+    let executed: Vec<&&Process> =
+        node.programs.iter().filter(|one| one.start.as_deref() != Some("fork")).collect();
     let shown: Vec<String> = if executed.is_empty() {
         node.programs.iter().map(|process| command(process)).collect()
     } else {
@@ -88,7 +88,8 @@ fn line(node: &Node, depth: usize) -> String {
     };
     let (first, last) = (node.programs.first(), node.programs.last());
     let end = last.and_then(|process| process.ended_ns);
-    let lasted = end.zip(first).map(|(end, first)| duration(Some(end.saturating_sub(first.at_ns).max(0) / 1000)));
+    let lasted =
+        end.zip(first).map(|(end, first)| duration(Some(end.saturating_sub(first.at_ns).max(0) / 1000)));
     let status = last.and_then(|process| process.status).map(exit).unwrap_or_default();
     let lasted = match (lasted, end) {
         (Some(lasted), Some(_)) => format!("  ({lasted}{status})"),

@@ -30,7 +30,7 @@ struct Outcome {
 pub fn run(store: &StoreDir, args: &ReindexArgs) -> anyhow::Result<ExitCode> {
     store.readable()?;
     let journal = store.journal().map_err(anyhow::Error::msg)?;
-    let total = journal.len().map_err(anyhow::Error::msg)?;
+    let total = journal.count().map_err(anyhow::Error::msg)?;
     let bar = bar(total, "records");
     let mut damaged = 0;
     let records = journal.records(0).filter_map(|record| match record {

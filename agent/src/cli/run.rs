@@ -5,6 +5,7 @@
 mod invocation;
 mod names;
 pub(super) mod spec;
+pub(super) mod witness;
 mod wrapper;
 
 use std::ffi::OsString;
@@ -39,12 +40,15 @@ pub(super) const HIDDEN: &str = "crewtap-hidden";
 /// directory, on the same terminal. Nothing is set for it; its children are captured too, also those that
 /// outlive it.
 #[derive(Args, Debug)]
-#[command(override_usage = "crewtap run [OPTIONS] [--] CMD [ARGS]...", after_help = "Examples:\n  \
+#[command(
+    override_usage = "crewtap run [OPTIONS] [--] CMD [ARGS]...",
+    after_help = "Examples:\n  \
     sudo crewtap run -- crewai run\n  \
     sudo crewtap run --name nightly -- python -m my_crew --topic prices\n  \
     sudo crewtap run --user ci -q -- make crew\n\n\
     Exit status: the command's own; 125 when crewtap itself fails, 126 when the command cannot be executed, \
-    127 when it is not found. A command that a signal ended ends `crewtap run` by the same signal.")]
+    127 when it is not found. A command that a signal ended ends `crewtap run` by the same signal."
+)]
 pub struct RunArgs {
     /// Run the command as this user instead of the one who asks
     #[arg(long, value_name = "USER")]
@@ -90,6 +94,7 @@ pub(super) fn run(args: &RunArgs, global: &Global, umask: u32) -> anyhow::Result
         "capturing needs root; the command still runs as you: sudo crewtap run -- {}",
         args.command.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
     );
+    let inherited = sys::Inherited::look().context("cannot read /proc")?;
     refuse_inside_a_run()?;
     let ignored = process::status(std::process::id()).context("cannot read /proc")?.ignored;
     // With SIGCHLD ignored the kernel would keep no status to wait for.
@@ -106,8 +111,9 @@ pub(super) fn run(args: &RunArgs, global: &Global, umask: u32) -> anyhow::Result
     let signals = Signals::take()?;
     let mut spec = specification(args, invocation, &started, &signals);
     spec.ignore_child = ignored & (1 << (libc::SIGCHLD - 1)) != 0;
-    let end = Wrapped::start(&spec).and_then(|mut command| command.supervise(&signals));
-    let end = end.context("cannot start or watch the command")?;
+    let mut command = Wrapped::start(&spec).context("cannot start the command")?;
+    let_go(inherited).context("cannot let go of the command's input and output")?;
+    let end = command.supervise(&signals).context("cannot watch the command")?;
     let told = tell_end(&mut agent, started.run, &end, &signals);
     if !args.quiet {
         say_end(&started, told);
@@ -125,6 +131,15 @@ fn start(config: &Config, request: &StartRun) -> anyhow::Result<(Client, Started
             other => return Ok((agent, other?)),
         }
     }
+}
+
+/// A pipe ends when the command closes it, not when this process ends. Standard error is kept for the last line.
+fn let_go(inherited: sys::Inherited) -> anyhow::Result<()> {
+    let null = std::fs::File::options().read(true).write(true).open("/dev/null")?;
+    nix::unistd::dup2_stdin(&null)?;
+    nix::unistd::dup2_stdout(&null)?;
+    inherited.close();
+    Ok(())
 }
 
 fn refuse_inside_a_run() -> anyhow::Result<()> {
@@ -149,7 +164,8 @@ fn agent_arguments(config: &Config) -> Vec<OsString> {
 }
 
 fn request(args: &RunArgs, invocation: &Invocation) -> anyhow::Result<StartRun> {
-    let cwd = std::env::current_dir().context("the working directory is gone: change to another one first")?;
+    let cwd =
+        std::env::current_dir().context("the working directory is gone: change to another one first")?;
     Ok(StartRun {
         name: args.name.clone(),
         argv: process::bounded(args.command.iter().map(|word| word.to_string_lossy().into_owned())),
@@ -166,7 +182,9 @@ fn refuse_hidden_directory(started: &Started) -> anyhow::Result<()> {
     let cwd = std::env::current_dir()?;
     let inside = |hidden: &Path| cwd.starts_with(hidden);
     if started.hide.iter().any(|hidden| inside(hidden)) {
-        bail!("the working directory belongs to crewtap and is hidden from runs: change to another one first");
+        bail!(
+            "the working directory belongs to crewtap and is hidden from runs: change to another one first"
+        );
     }
     Ok(())
 }
@@ -255,7 +273,10 @@ mod tests {
         );
         let open = Summary { processes: 2, alarms: 1, ..Summary::default() };
         let line = summary_line(run, &open);
-        assert!(line.contains(" so far: 0 sessions") && line.contains(", 1 alarm; 2 processes outlive"), "{line}");
+        assert!(
+            line.contains(" so far: 0 sessions") && line.contains(", 1 alarm; 2 processes outlive"),
+            "{line}"
+        );
     }
 
     #[test]

@@ -51,11 +51,13 @@ impl Store {
 pub(super) fn finish(found: anyhow::Result<bool>) -> anyhow::Result<ExitCode> {
     match found {
         Ok(found) => Ok(if found { ExitCode::SUCCESS } else { ExitCode::from(1) }),
-        Err(error) => match error.downcast_ref::<std::io::Error>() {
-            Some(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
-            _ => Err(error),
-        },
+        Err(error) if is_broken_pipe(&error) => Ok(ExitCode::SUCCESS),
+        Err(error) => Err(error),
     }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 pub(super) fn list(store: &Store, args: &RunsArgs, screen: &mut Screen) -> anyhow::Result<bool> {

@@ -3,6 +3,7 @@
 //! Recorded bytes are hostile: nothing that was recorded may move a cursor, change a title, or turn text around.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
 
 use jiff::Timestamp;
@@ -74,9 +75,9 @@ impl<'w> Screen<'w> {
         let mut line = String::with_capacity(text.len());
         for c in text.chars() {
             if is_unsafe(c) {
-                let mut units = [0; 2];
-                for unit in c.encode_utf16(&mut units) {
-                    line.push_str(&format!("\\u{unit:04x}"));
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    // Writing to a String does not fail.
+                    let _ = write!(line, "\\u{unit:04x}");
                 }
             } else {
                 line.push(c);
@@ -120,7 +121,10 @@ impl<'w> Screen<'w> {
 
     fn formatted(&self, ns: Option<i64>, format: &str) -> String {
         let stamp = ns.and_then(|ns| Timestamp::from_nanosecond(i128::from(ns)).ok());
-        stamp.map_or_else(|| "-".into(), |stamp| stamp.to_zoned(self.zone.clone()).strftime(format).to_string())
+        stamp.map_or_else(
+            || "-".into(),
+            |stamp| stamp.to_zoned(self.zone.clone()).strftime(format).to_string(),
+        )
     }
 }
 
@@ -137,9 +141,10 @@ pub fn safe(text: &str) -> Cow<'_, str> {
             '\n' => out.push_str("\\n"),
             '\r' => out.push_str("\\r"),
             '\t' => out.push_str("\\t"),
-            c if is_unsafe(c) && u32::from(c) < 0x80 => out.push_str(&format!("\\x{:02x}", u32::from(c))),
-            c if is_unsafe(c) => out.push_str(&format!("\\u{{{:x}}}", u32::from(c))),
-            c => out.push(c),
+            c if !is_unsafe(c) => out.push(c),
+            // Writing to a String does not fail.
+            c if c.is_ascii() => drop(write!(out, "\\x{:02x}", u32::from(c))),
+            c => drop(write!(out, "\\u{{{:x}}}", u32::from(c))),
         }
     }
     Cow::Owned(out)
@@ -214,13 +219,17 @@ mod tests {
 
     #[test]
     fn hostile_text_is_spelled_out() {
-        assert_eq!(safe("a\x1b]0;owned\x07b\u{9b}2J\u{202e}c\r\n"), "a\\x1b]0;owned\\x07b\\u{9b}2J\\u{202e}c\\r\\n");
+        assert_eq!(
+            safe("a\x1b]0;owned\x07b\u{9b}2J\u{202e}c\r\n"),
+            "a\\x1b]0;owned\\x07b\\u{9b}2J\\u{202e}c\\r\\n"
+        );
         assert_eq!(safe("grüße 日本 👍"), "grüße 日本 👍");
     }
 
     #[test]
     fn sizes_and_durations_read_well() {
-        let sizes = [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (70_000, "68 KiB"), (5 << 30, "5.0 GiB")];
+        let sizes =
+            [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (70_000, "68 KiB"), (5 << 30, "5.0 GiB")];
         for (count, shown) in sizes {
             assert_eq!(bytes(count), shown);
         }

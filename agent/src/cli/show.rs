@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use super::runs::finish;
-use super::screen::{Screen, ViewArgs};
+use super::screen::{Screen, ViewArgs, safe};
 use super::store::{Store, StoreDir};
 use super::stream::Shown;
 use super::{show_run, show_session};
@@ -52,9 +52,16 @@ pub(super) fn show(store: &Store, args: &ShowArgs, screen: &mut Screen) -> anyho
 
 /// An id that names nothing is an answer; an ambiguous one is wrong use.
 pub(super) fn nothing(error: NotFound) -> anyhow::Result<bool> {
-    if matches!(error, NotFound::Nothing { .. }) {
-        eprintln!("crewtap: {}", super::screen::safe(&error.to_string()));
-        return Ok(false);
+    match error {
+        NotFound::Nothing { .. } => {
+            eprintln!("crewtap: {}", safe(&error.to_string()));
+            Ok(false)
+        }
+        // The candidates are told with what was recorded of them.
+        NotFound::Ambiguous { prefix, candidates } => {
+            let candidates = candidates.iter().map(|candidate| safe(candidate).into_owned()).collect();
+            Err(NotFound::Ambiguous { prefix: safe(&prefix).into_owned(), candidates }.into())
+        }
+        NotFound::Index(_) => Err(error.into()),
     }
-    Err(error.into())
 }

@@ -61,7 +61,8 @@ pub fn print(store: &Store, run: &Run, all: bool, screen: &mut Screen) -> anyhow
         processes::print(&tree, all, screen)?;
     }
     screen.line("")?;
-    let next = format!("crewtap timeline {}   crewtap show SESSION   crewtap search run:{} …", run.id, run.id);
+    let next =
+        format!("crewtap timeline {}   crewtap show SESSION   crewtap search run:{} …", run.id, run.id);
     screen.line(&screen.styled(&next, Style::Faint))?;
     Ok(())
 }
@@ -123,7 +124,7 @@ fn invoked_by(run: &Run) -> String {
         Ok(Basis::Os { uid, login_uid, sudo_user }) => {
             let sudo = sudo_user.map(|user| format!(", through sudo by {user}")).unwrap_or_default();
             let login = login_uid.map(|uid| format!(", login uid {uid}")).unwrap_or_default();
-            format!("on the word of the operating system: uid {uid}{login}{sudo}")
+            format!("known by the operating system: uid {uid}{login}{sudo}")
         }
         Ok(Basis::Unknown) => "nothing is known of the process".into(),
         Err(_) => "on a basis that this version does not know".into(),
@@ -140,7 +141,7 @@ fn invoked_by(run: &Run) -> String {
 
 /// Parents of a process in one line, nearest first.
 pub(super) fn ancestors(parents: &[Ancestor]) -> String {
-    parents.iter().map(|parent| format!(" ← {}({})", parent.comm, parent.pid)).collect()
+    parents.iter().fold(String::new(), |line, parent| format!("{line} ← {}({})", parent.comm, parent.pid))
 }
 
 fn touched(sessions: &[Session]) -> String {
@@ -192,7 +193,9 @@ fn alarms(index: &Index, run: &Run, sessions: &[Session]) -> anyhow::Result<Vec<
         ));
     }
     if run.outcome.as_deref() == Some("lost") {
-        alarms.push("the agent died before the run: what came after is not on record, and could not connect".into());
+        alarms.push(
+            "the agent died before the run: what came after is not on record, and could not connect".into(),
+        );
     }
     for session in sessions.iter().filter(|session| session.outcome.as_deref() == Some("unrecorded")) {
         alarms.push(format!("session {} was closed because it could not be recorded", session.id));
@@ -255,7 +258,11 @@ pub(super) struct Tagged<'r, R> {
 }
 
 /// Prints rows as JSON Lines, each with the name of its table.
-pub(super) fn tagged<R: Serialize>(table: &'static str, rows: &[R], screen: &mut Screen) -> std::io::Result<()> {
+pub(super) fn tagged<R: Serialize>(
+    table: &'static str,
+    rows: &[R],
+    screen: &mut Screen,
+) -> std::io::Result<()> {
     rows.iter().try_for_each(|row| screen.json(&Tagged { table, row }))
 }
 

@@ -29,7 +29,7 @@ pub trait Evidence {
     ///
     /// # Errors
     /// A sentence.
-    fn len(&self) -> Result<u64, String>;
+    fn count(&self) -> Result<u64, String>;
 }
 
 impl Evidence for Reader {
@@ -41,7 +41,7 @@ impl Evidence for Reader {
         Box::new(self.from(from).map(|record| record.map_err(|error| error.to_string())))
     }
 
-    fn len(&self) -> Result<u64, String> {
+    fn count(&self) -> Result<u64, String> {
         Reader::len(self).map_err(|error| error.to_string())
     }
 }
@@ -116,7 +116,7 @@ impl StoreDir {
         }
         let progress = Index::open(&self.0).and_then(|index| index.progress());
         let stamp_at = |leaf| stamp_at(journal, leaf);
-        if let (Ok(progress), Ok(len)) = (&progress, journal.len())
+        if let (Ok(progress), Ok(len)) = (&progress, journal.count())
             && progress.next_leaf >= len
             && progress.agrees_with(stamp_at)
         {
@@ -142,7 +142,7 @@ impl StoreDir {
     }
 
     fn behind(&self, index: &Index, journal: &dyn Evidence) -> Option<String> {
-        let (Ok(progress), Ok(len)) = (index.progress(), journal.len()) else { return None };
+        let (Ok(progress), Ok(len)) = (index.progress(), journal.count()) else { return None };
         if progress.next_leaf > len || !progress.agrees_with(|leaf| stamp_at(journal, leaf)) {
             return Some("the index is not this journal's: run `sudo crewtap reindex`".into());
         }

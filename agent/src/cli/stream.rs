@@ -2,6 +2,8 @@
 //!
 //! Never holds more of a stream than is shown, and never sends a recorded byte to the terminal as it is.
 
+use std::fmt::Write;
+
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use crewtap_core::limits::{SHOWN_BYTES_MAX, SHOWN_LINES_MAX};
@@ -62,7 +64,13 @@ impl Shown {
 ///
 /// # Errors
 /// When the index fails; a journal that cannot be read is told in the stream.
-pub fn read(store: &Store, session: &str, side: &str, n: Option<i64>, shown: Shown) -> anyhow::Result<Stream> {
+pub fn read(
+    store: &Store,
+    session: &str,
+    side: &str,
+    n: Option<i64>,
+    shown: Shown,
+) -> anyhow::Result<Stream> {
     let places = store.index.payloads(session, side, n)?;
     let total = places.iter().map(|place| place.len.unsigned_abs()).sum();
     let mut stream = Stream {
@@ -113,7 +121,11 @@ impl Stream {
         screen.line(&heading)?;
         let text = is_text(&self.head);
         let head = if text && shown == Shown::First { first_lines(&self.head) } else { &self.head };
-        if text { print_text(head, screen)? } else { print_hex(head, screen)? }
+        if text {
+            print_text(head, screen)?;
+        } else {
+            print_hex(head, screen)?;
+        }
         if let Some(error) = &self.error {
             let line = format!("  the rest cannot be shown: {}", safe(error));
             return screen.line(&screen.styled(&line, Style::Alarm));
@@ -159,12 +171,15 @@ fn print_hex(bytes: &[u8], screen: &mut Screen) -> std::io::Result<()> {
                 hex.push(' ');
             }
             match line.get(at) {
-                Some(byte) => hex.push_str(&format!("{byte:02x} ")),
+                // Writing to a String does not fail.
+                Some(byte) => drop(write!(hex, "{byte:02x} ")),
                 None => hex.push_str("   "),
             }
         }
-        let text: String =
-            line.iter().map(|byte| if (0x20..0x7f).contains(byte) { char::from(*byte) } else { '.' }).collect();
+        let text: String = line
+            .iter()
+            .map(|byte| if (0x20..0x7f).contains(byte) { char::from(*byte) } else { '.' })
+            .collect();
         screen.line(&format!("  {:08x}  {hex} |{text}|", at * HEX_LINE))?;
     }
     Ok(())

@@ -33,7 +33,7 @@ impl Table {
 
     /// Adds a row; its cells are recorded text as it came.
     pub fn row<const N: usize>(&mut self, cells: [String; N]) {
-        self.rows.push(cells.iter().map(|cell| safe(cell).into_owned()).collect());
+        self.rows.push(cells.into_iter().map(|cell| safe(&cell).into_owned()).collect());
     }
 
     /// Prints headings and rows; columns without any content are left out.

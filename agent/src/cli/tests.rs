@@ -11,7 +11,7 @@ use crewtap_core::session::{Outcome, Side};
 
 use super::screen::{Screen, ViewArgs, is_unsafe};
 use super::store::{Evidence, Store, StoreDir};
-use super::{runs, search, show, timeline};
+use super::{reindex, runs, search, show, timeline, verify};
 use crate::index::sample::Sample;
 use crate::index::{Index, Indexer};
 use crate::journal::{Entry, Journal, Options};
@@ -28,7 +28,7 @@ impl Evidence for Memory {
         Box::new(self.0.iter().filter(move |record| record.leaf >= from).cloned().map(Ok))
     }
 
-    fn len(&self) -> Result<u64, String> {
+    fn count(&self) -> Result<u64, String> {
         Ok(self.0.len() as u64)
     }
 }
@@ -80,7 +80,9 @@ fn the_tables_read_as_agreed() {
     let run = store.index.runs(0, 1).unwrap().remove(0).id;
     let opaque = sessions[0].to_string();
     let exchange = format!("{}.1", sessions[1]);
-    for (name, id) in [("show_run.txt", &run), ("show_session.txt", &opaque), ("show_exchange.txt", &exchange)] {
+    for (name, id) in
+        [("show_run.txt", &run), ("show_session.txt", &opaque), ("show_exchange.txt", &exchange)]
+    {
         golden(name, &printed(&UTC, |screen| show::show(&store, &show_args(id, &UTC), screen)).1);
     }
     golden("runs.txt", &printed(&UTC, |screen| runs::list(&store, &list_args(&UTC), screen)).1);
@@ -97,14 +99,21 @@ fn json_lines_have_the_columns() {
     let (_, text) = printed(&JSON, |screen| runs::list(&store, &list_args(&JSON), screen));
     let run: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!((run["identity"].as_str(), run["sessions"].as_i64()), (Some("os:1000"), Some(2)));
-    let (_, text) = printed(&JSON, |screen| show::show(&store, &show_args(&sessions[0].to_string(), &JSON), screen));
-    let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let (_, text) =
+        printed(&JSON, |screen| show::show(&store, &show_args(&sessions[0].to_string(), &JSON), screen));
+    let lines: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let stream = |side: &str| lines.iter().find(|line| line["side"] == side).unwrap();
-    assert!(stream("client")["text"].as_str().unwrap().contains("\u{1b}[31m"), "JSON keeps what was recorded");
+    assert!(
+        stream("client")["text"].as_str().unwrap().contains("\u{1b}[31m"),
+        "JSON keeps what was recorded"
+    );
     assert!(stream("server")["base64"].is_string());
     let args = timeline::TimelineArgs { run: None, view: JSON };
     let (_, text) = printed(&JSON, |screen| timeline::print(&store, &args, screen));
-    assert!(text.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["leaf"].is_u64()));
+    assert!(
+        text.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["leaf"].is_u64())
+    );
 }
 
 #[test]
@@ -113,7 +122,8 @@ fn a_timeline_has_every_event_of_the_run_once() {
     let (_dir, store) = store_of(&sample.records);
     let args = timeline::TimelineArgs { run: Some(run.to_string()), view: JSON };
     let (_, text) = printed(&JSON, |screen| timeline::print(&store, &args, screen));
-    let leaf = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["leaf"].as_u64().unwrap();
+    let leaf =
+        |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["leaf"].as_u64().unwrap();
     let told: Vec<u64> = text.lines().map(leaf).collect();
     // Bytes belong to their session's line, what classified it too; checkpoints are the journal's own; a response
     // belongs to its request.
@@ -162,7 +172,8 @@ fn a_payload_whose_record_is_gone_is_told() {
     sample.chunk(run, session, Side::Client, 0, b"hello");
     let dir = tempfile::tempdir().unwrap();
     Indexer::open(dir.path(), |_| None).unwrap().apply(&sample.records).unwrap();
-    let store = Store { index: Index::open(dir.path()).unwrap(), journal: Err("torn".into()), notices: vec![] };
+    let store =
+        Store { index: Index::open(dir.path()).unwrap(), journal: Err("torn".into()), notices: vec![] };
     let args = show_args(&session.to_string(), &UTC);
     let (_, text) = printed(&UTC, |screen| show::show(&store, &args, screen));
     assert!(text.contains("the rest cannot be shown: torn"), "{text}");
@@ -179,7 +190,10 @@ fn nothing_found_is_an_answer_and_an_ambiguous_id_is_wrong_use() {
     assert!(error.contains("not unique") && error.contains("api.openai.test:443"), "{error}");
     let mut args = list_args(&UTC);
     args.since = Some("1h".into());
-    assert!(!printed(&UTC, |screen| runs::list(&store, &args, screen)).0 || jiff::Timestamp::now().as_second() < 1_795_402_800);
+    assert!(
+        !printed(&UTC, |screen| runs::list(&store, &args, screen)).0
+            || jiff::Timestamp::now().as_second() < 1_795_402_800
+    );
     args.since = Some("2020-01-01".into());
     assert!(printed(&UTC, |screen| runs::list(&store, &args, screen)).0);
     args.since = Some("soon".into());
@@ -216,25 +230,81 @@ fn an_agent_that_dies_leaves_an_index_that_catches_up() {
     journal.close().unwrap();
     let behind = Index::open(dir.path()).unwrap().progress().unwrap().next_leaf;
     let store = StoreDir::new(dir.path()).open().unwrap();
-    assert!(store.notices[0].contains("records behind the journal, and has caught up"), "{:?}", store.notices);
+    assert!(
+        store.notices[0].contains("records behind the journal, and has caught up"),
+        "{:?}",
+        store.notices
+    );
     let journal = store.journal.as_ref().unwrap();
     let now = store.index.progress().unwrap().next_leaf;
-    assert!(now > behind && now == journal.len().unwrap());
+    assert!(now > behind && now == journal.count().unwrap());
     assert_eq!(store.index.runs(0, 10).unwrap()[0].outcome.as_deref(), Some("exited"));
     assert!(StoreDir::new(dir.path()).open().unwrap().notices.is_empty(), "it is said once");
+}
+
+#[test]
+fn a_journal_verifies_until_somebody_changes_it() {
+    let (sample, ..) = Sample::story();
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::open(dir.path(), &Options::default(), None).unwrap();
+    // Without the sample's checkpoint, which nobody signed.
+    let (signed, records): (Vec<_>, Vec<_>) =
+        sample.records.into_iter().partition(|record| record.event.body.kind() == "checkpoint");
+    assert_eq!(signed.len(), 1);
+    append(&journal, &records);
+    journal.close().unwrap();
+    let check = |view: &ViewArgs| {
+        let report = crate::journal::verify(dir.path(), &mut |_| ()).unwrap();
+        printed(view, |screen| verify::print(&report, screen))
+    };
+    let (intact, text) = check(&UTC);
+    assert!(intact && text.starts_with("intact: ") && text.lines().count() == 1, "{text}");
+    let segment = std::fs::read_dir(dir.path().join("journal")).unwrap().map(|entry| entry.unwrap().path());
+    let segment = segment.into_iter().find(|path| path.extension().is_some_and(|ext| ext == "seg")).unwrap();
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let at = bytes.windows(9).position(|bytes| bytes == b"quarterly").unwrap();
+    bytes[at] = b'Q';
+    std::fs::write(&segment, bytes).unwrap();
+    let (intact, text) = check(&UTC);
+    assert!(!intact && text.contains("record_changed record ") && text.contains("NOT INTACT: "), "{text}");
+    let (_, text) = check(&JSON);
+    let summary: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    assert_eq!(summary["intact"], false);
+}
+
+#[test]
+fn a_reindex_gives_the_index_that_followed() {
+    let (sample, ..) = Sample::story();
+    let dir = tempfile::tempdir().unwrap();
+    let (from, sink) = Indexer::open(dir.path(), |_| None).unwrap().into_sink();
+    let journal = Journal::open(dir.path(), &Options::default(), Some((from, sink))).unwrap();
+    append(&journal, &sample.records);
+    assert!(
+        reindex::run(&StoreDir::new(dir.path()), &reindex::ReindexArgs { json: true }).is_err(),
+        "an agent runs"
+    );
+    journal.close().unwrap();
+    let followed = crate::index::tests::dump(dir.path());
+    reindex::run(&StoreDir::new(dir.path()), &reindex::ReindexArgs { json: true }).unwrap();
+    assert_eq!(crate::index::tests::dump(dir.path()), followed);
 }
 
 #[test]
 fn what_is_shown_is_what_the_journal_holds() {
     let (mut sample, run, _) = Sample::story();
     let session = sample.session_id();
-    sample.add_with(Chunk { side: Side::Client, offset: 0 }, |e| e.in_session(run, session), b"from the journal");
+    sample.add_with(
+        Chunk { side: Side::Client, offset: 0 },
+        |e| e.in_session(run, session),
+        b"from the journal",
+    );
     let dir = tempfile::tempdir().unwrap();
     let (from, sink) = Indexer::open(dir.path(), |_| None).unwrap().into_sink();
     let journal = Journal::open(dir.path(), &Options::default(), Some((from, sink))).unwrap();
     append(&journal, &sample.records);
     journal.close().unwrap();
     let store = StoreDir::new(dir.path()).open().unwrap();
-    let (_, text) = printed(&UTC, |screen| show::show(&store, &show_args(&session.to_string(), &UTC), screen));
+    let (_, text) =
+        printed(&UTC, |screen| show::show(&store, &show_args(&session.to_string(), &UTC), screen));
     assert!(text.contains("\n  from the journal\n"), "{text}");
 }

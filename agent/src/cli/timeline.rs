@@ -58,18 +58,15 @@ pub fn run(store: &StoreDir, args: &TimelineArgs) -> anyhow::Result<ExitCode> {
 }
 
 pub(super) fn print(store: &Store, args: &TimelineArgs, screen: &mut Screen) -> anyhow::Result<bool> {
-    let run = match &args.run {
-        Some(typed) => match store.index.find_run(typed) {
-            Ok(run) => run,
-            Err(error) => return nothing(error),
-        },
-        None => match store.index.runs(0, 1)?.pop() {
-            Some(run) => run,
-            None => {
-                screen.line("no runs on record")?;
-                return Ok(false);
-            }
-        },
+    let found = args.run.as_deref().map(|typed| store.index.find_run(typed));
+    let run = match found {
+        Some(Ok(run)) => Some(run),
+        Some(Err(error)) => return nothing(error),
+        None => store.index.runs(0, 1)?.pop(),
+    };
+    let Some(run) = run else {
+        eprintln!("crewtap: no runs on record");
+        return Ok(false);
     };
     let moments = moments(&store.index, &run)?;
     if screen.json {
@@ -121,7 +118,17 @@ impl Moments<'_> {
     fn add(&mut self, event: &'static str, at_ns: i64, leaf: i64, text: String) -> &mut Moment {
         let at = self.list.len();
         let run = self.run.to_owned();
-        self.list.push(Moment { at_ns, leaf, run, session: None, n: None, pid: None, event, text, alarm: false });
+        self.list.push(Moment {
+            at_ns,
+            leaf,
+            run,
+            session: None,
+            n: None,
+            pid: None,
+            event,
+            text,
+            alarm: false,
+        });
         // Just pushed.
         #[allow(clippy::indexing_slicing)]
         &mut self.list[at]
@@ -135,7 +142,8 @@ impl Moments<'_> {
             self.add("run_started", at, run.leaf, format!("{command}  by {name}, mode {mode}"));
         }
         if let (Some(at), Some(leaf)) = (run.ended_ns, run.end_leaf) {
-            let text = format!("{} after {}, complete: {}", status(run), duration(run.duration_us), complete(run));
+            let text =
+                format!("{} after {}, complete: {}", status(run), duration(run.duration_us), complete(run));
             self.add("run_ended", at, leaf, text).alarm = run.outcome.as_deref() == Some("lost");
         }
     }
@@ -150,7 +158,8 @@ impl Moments<'_> {
         }
         if let (Some(at), Some(leaf)) = (process.ended_ns, process.end_leaf) {
             let exit = process.status.map(processes::exit).unwrap_or_default();
-            self.add("process_exited", at, leaf, format!("pid {}{exit}", process.pid)).pid = Some(process.pid);
+            self.add("process_exited", at, leaf, format!("pid {}{exit}", process.pid)).pid =
+                Some(process.pid);
         }
     }
 
@@ -165,7 +174,9 @@ impl Moments<'_> {
             let moment = self.add("session_opened", at, session.leaf, text);
             (moment.session, moment.pid) = (Some(session.id.clone()), session.pid);
         }
-        if let (Some(outcome), Some(at), Some(leaf)) = (session.outcome.as_deref(), session.ended_ns, session.end_leaf) {
+        if let (Some(outcome), Some(at), Some(leaf)) =
+            (session.outcome.as_deref(), session.ended_ns, session.end_leaf)
+        {
             let error = session.error.as_deref().map(|error| format!(": {error}")).unwrap_or_default();
             let text = format!(
                 "{target} {outcome}{error}, {} up, {} down, {}",
@@ -230,7 +241,8 @@ impl Moments<'_> {
         }
         for bypass in index.bypasses(self.run)? {
             let what = if bypass.refused { "refused" } else { "PASSED" };
-            let address = bypass.address.as_deref().map(|address| format!(" to {address}")).unwrap_or_default();
+            let address =
+                bypass.address.as_deref().map(|address| format!(" to {address}")).unwrap_or_default();
             let pid = bypass.pid.map(|pid| format!(" by pid {pid}")).unwrap_or_default();
             let text = format!("{}{address}{pid} {what} {}", bypass.kind, bypass.detail);
             let moment = self.add("bypass", bypass.at_ns, bypass.leaf, text);

@@ -39,7 +39,7 @@ struct Summary {
 /// When it cannot be read; exit status 1 when something that was signed is not what it was.
 pub fn run(store: &StoreDir, args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     store.readable()?;
-    let total = store.journal().and_then(|journal| journal.len()).unwrap_or(0);
+    let total = store.journal().and_then(|journal| journal.count()).unwrap_or(0);
     let bar = bar(total, "records");
     let report = verify(store.path(), &mut |done| bar.set_position(done))?;
     bar.finish_and_clear();

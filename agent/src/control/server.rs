@@ -154,12 +154,7 @@ async fn answer_all<A: Agent>(
     }
 }
 
-async fn answer<A: Agent>(
-    request: Request,
-    peer: Peer,
-    agent: &A,
-    open: &RefCell<BTreeSet<RunId>>,
-) -> Reply {
+async fn answer<A: Agent>(request: Request, peer: Peer, agent: &A, open: &RefCell<BTreeSet<RunId>>) -> Reply {
     let reply = match request {
         Request::StartRun(request) => agent.start_run(peer, request).await.map(|started| {
             open.borrow_mut().insert(started.run);

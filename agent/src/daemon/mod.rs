@@ -106,19 +106,19 @@ struct Daemon {
 /// # Errors
 /// [`Busy`] when another agent has the store, else why it cannot begin; the text says what to do.
 pub fn run(launch: &mut Launch) -> anyhow::Result<()> {
-    let (daemon, events, workers, listener) = begin(&launch.config).map_err(|error| match error {
+    let (daemon, events, workers) = begin(&launch.config).map_err(|error| match error {
         DaemonError::Journal(JournalError::InUse { .. }) | DaemonError::Index(IndexError::Busy(_)) => {
             anyhow::Error::new(Busy(launch.config.data_dir.display().to_string()))
         }
         other => other.into(),
     })?;
     let daemon = Rc::new(daemon);
-    let result = serve(&daemon, launch.life, events, listener, &mut launch.ready);
+    let result = serve(&daemon, launch.life, events, &mut launch.ready);
     end(&daemon, workers);
     Ok(result?)
 }
 
-type Begun = (Daemon, Events, Arc<Workers>, std::os::unix::net::UnixListener);
+type Begun = (Daemon, Events, Arc<Workers>);
 
 /// Takes the store, loads the kernel side, starts the threads. In this order: only the holder of the store's
 /// lock may touch its pins and its socket.
@@ -149,8 +149,6 @@ fn begin(config: &Config) -> Result<Begun, DaemonError> {
     });
     let workers = Arc::new(Workers::start(&proxy).map_err(|e| DaemonError::Io("start the proxy", e))?);
     let relay = Arc::new(Relay::new(kernel.clone(), runs.clone()));
-    let listener = control::bind(&control::socket_path(&config.data_dir))
-        .map_err(|e| DaemonError::Io("serve the control socket", e))?;
     let daemon = Daemon {
         mode: config.mode,
         data_dir: config.data_dir.clone(),
@@ -168,7 +166,7 @@ fn begin(config: &Config) -> Result<Begun, DaemonError> {
         finished: Finished::default(),
         alive: Alive::default(),
     };
-    Ok((daemon, events, workers, listener.into_std().map_err(|e| DaemonError::Io("serve the control socket", e))?))
+    Ok((daemon, events, workers))
 }
 
 /// The store in the names of cgroups and pins: 16 characters of its id, lower case.
@@ -189,7 +187,6 @@ fn serve(
     daemon: &Rc<Daemon>,
     life: Life,
     events: Events,
-    listener: std::os::unix::net::UnixListener,
     ready: &mut Ready,
 ) -> Result<(), DaemonError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -198,7 +195,8 @@ fn serve(
         .map_err(|e| DaemonError::Io("start the agent", e))?;
     LocalSet::new().block_on(&runtime, async {
         let io = |what| move |e| DaemonError::Io(what, e);
-        let listener = tokio::net::UnixListener::from_std(listener).map_err(io("serve the control socket"))?;
+        let socket = control::socket_path(&daemon.data_dir);
+        let listener = control::bind(&socket).map_err(io("serve the control socket"))?;
         let mut terminate = signal(SignalKind::terminate()).map_err(io("await signals"))?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(io("await signals"))?;
         let burying = daemon.clone();

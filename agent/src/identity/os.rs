@@ -65,7 +65,7 @@ fn facts_of(pid: u32) -> Result<(Stat, Status), InvokerError> {
     read().map_err(|source| InvokerError::Facts { pid, source })
 }
 
-/// The user behind process `pid`; `claimed` is the SUDO_UID of its environment.
+/// The user behind process `pid`; `claimed` is the `SUDO_UID` of its environment.
 ///
 /// # Errors
 /// See [`InvokerError`].
@@ -161,7 +161,7 @@ struct Call {
     caller: Option<(u32, Status)>,
 }
 
-/// With use_pty there are two sudos, one above the other. A setuid program keeps the real uid of its caller, and
+/// With `use_pty` there are two sudos, one above the other. A setuid program keeps the real uid of its caller, and
 /// current versions of sudo leave it.
 fn call_of_sudo(sudo: u32) -> Result<Call, InvokerError> {
     let (mut below, (mut stat, own)) = (sudo, facts_of(sudo)?);
@@ -210,7 +210,7 @@ pub fn identity_of(pid: u32) -> Identity {
     invoker(pid, claimed).map_or_else(|_| Identity::unknown(), |invoker| invoker.identity())
 }
 
-/// The SUDO_UID of an environment.
+/// The `SUDO_UID` of an environment.
 #[must_use]
 pub fn sudo_uid(environment: &[OsString]) -> Option<u32> {
     environment.iter().find_map(|word| word.to_str()?.strip_prefix("SUDO_UID=")?.parse().ok())

@@ -3,7 +3,7 @@
 //! Never reads the journal itself and never fails for what a record says: an event that lacks its beginning still gets
 //! its row, and numbers beyond a column's range are clamped.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crewtap_core::bodies::{self, Recovered, RunEnded, RunStarted};
 use crewtap_core::chain::Record;
@@ -34,7 +34,7 @@ impl Indexer {
     /// the journal's (the journal lost its end in a power failure and went on, or was replaced), the index starts anew.
     ///
     /// # Errors
-    /// [`IndexError::Busy`] when another process writes it, else what SQLite or the operating system said.
+    /// [`IndexError::Busy`] when another process writes it, else what `SQLite` or the operating system said.
     pub fn open(data_dir: &Path, stamp_at: impl FnOnce(u64) -> Option<Stamp>) -> Result<Self, IndexError> {
         let lock = AgentLock::take(data_dir)?;
         let path = data_dir.join(FILE_NAME);
@@ -49,8 +49,8 @@ impl Indexer {
     }
 
     /// An index at a path of its own, empty, for [`super::rebuild`], which holds the lock itself.
-    pub(super) fn empty(data_dir: &Path, path: PathBuf) -> Result<Self, IndexError> {
-        let connection = open::anew(data_dir, &path)?;
+    pub(super) fn empty(data_dir: &Path, path: &Path) -> Result<Self, IndexError> {
+        let connection = open::anew(data_dir, path)?;
         Ok(Self { connection, progress: Progress::default(), _lock: None })
     }
 
@@ -63,10 +63,12 @@ impl Indexer {
     /// Indexes a batch in one transaction; records that are indexed already are passed over.
     ///
     /// # Errors
-    /// When SQLite fails (a full disk). The batch is then not indexed at all, and can be given again.
+    /// When `SQLite` fails (a full disk). The batch is then not indexed at all, and can be given again.
     pub fn apply(&mut self, records: &[Record]) -> Result<(), IndexError> {
         let new = || records.iter().filter(|record| record.leaf >= self.progress.next_leaf);
-        let Some(last) = new().map(|record| (record.leaf, record.event.at)).next_back() else { return Ok(()) };
+        let Some(last) = new().map(|record| (record.leaf, record.event.at)).next_back() else {
+            return Ok(());
+        };
         let progress = Progress { next_leaf: last.0.saturating_add(1), last: Some(last.1) };
         // Immediate: a transaction that began as a reader could not become a writer while a checkpoint runs.
         let transaction = Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)?;
@@ -76,7 +78,9 @@ impl Indexer {
         }
         batch.settle_all()?;
         transaction
-            .prepare_cached("UPDATE progress SET next_leaf = ?1, last_wall_ns = ?2, last_mono_ns = ?3 WHERE one = 1")?
+            .prepare_cached(
+                "UPDATE progress SET next_leaf = ?1, last_wall_ns = ?2, last_mono_ns = ?3 WHERE one = 1",
+            )?
             .execute(params![
                 nanoseconds(progress.next_leaf),
                 last.1.wall_ns.cast_signed(),
@@ -184,7 +188,13 @@ impl Batch<'_> {
     }
 
     /// Adds to a counter of a run.
-    pub(super) fn count_in(&self, run: &str, leaf: i64, column: &'static str, by: i64) -> Result<(), rusqlite::Error> {
+    pub(super) fn count_in(
+        &self,
+        run: &str,
+        leaf: i64,
+        column: &'static str,
+        by: i64,
+    ) -> Result<(), rusqlite::Error> {
         let sql = format!("UPDATE runs SET {column} = max(0, min({column} + ?2, ?3)) WHERE id = ?1");
         let mut add = self.db.prepare_cached(&sql)?;
         if add.execute(params![run, by, super::NUMBER_MAX])? == 0 {
@@ -200,7 +210,9 @@ impl Batch<'_> {
             return Ok(());
         }
         self.db
-            .prepare_cached("INSERT INTO texts (rowid, text, kind, run, session, n) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
+            .prepare_cached(
+                "INSERT INTO texts (rowid, text, kind, run, session, n) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            )?
             .execute(params![entry.leaf, text, entry.event.body.kind(), entry.run, entry.session, entry.n])?;
         Ok(())
     }
@@ -260,11 +272,17 @@ impl Batch<'_> {
         Ok(())
     }
 
-    fn process_started(&mut self, entry: &Entry, body: &bodies::ProcessStarted) -> Result<(), rusqlite::Error> {
+    fn process_started(
+        &mut self,
+        entry: &Entry,
+        body: &bodies::ProcessStarted,
+    ) -> Result<(), rusqlite::Error> {
         let process = &body.process;
         let known: bool = self
             .db
-            .prepare_cached("SELECT EXISTS (SELECT 1 FROM processes WHERE run IS ?1 AND pid = ?2 AND end_leaf IS NULL)")?
+            .prepare_cached(
+                "SELECT EXISTS (SELECT 1 FROM processes WHERE run IS ?1 AND pid = ?2 AND end_leaf IS NULL)",
+            )?
             .query_row(params![entry.run, process.pid], |row| row.get(0))?;
         if body.start != crewtap_core::run::Start::Exec || !known {
             self.count(entry, "processes", 1)?;
@@ -318,18 +336,29 @@ impl Batch<'_> {
 
     fn note(&mut self, entry: &Entry, body: &bodies::Note) -> Result<(), rusqlite::Error> {
         self.count(entry, "notes", 1)?;
-        self.db
-            .prepare_cached("INSERT INTO notes VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
-            .execute(params![entry.leaf, entry.run, entry.session, entry.n, entry.at_ns, body.code, body.text])?;
+        self.db.prepare_cached("INSERT INTO notes VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?.execute(params![
+            entry.leaf,
+            entry.run,
+            entry.session,
+            entry.n,
+            entry.at_ns,
+            body.code,
+            body.text
+        ])?;
         self.text(entry, &format!("{} {}", body.code, body.text))
     }
 
     fn accepted(&mut self, entry: &Entry, body: &bodies::Accepted) -> Result<(), rusqlite::Error> {
         self.count(entry, "accepted", 1)?;
         let (peer, local) = (body.peer.to_string(), body.local.to_string());
-        self.db
-            .prepare_cached("INSERT INTO accepted VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
-            .execute(params![entry.leaf, entry.run, entry.at_ns, peer, local, body.pid])?;
+        self.db.prepare_cached("INSERT INTO accepted VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?.execute(params![
+            entry.leaf,
+            entry.run,
+            entry.at_ns,
+            peer,
+            local,
+            body.pid
+        ])?;
         self.text(entry, &format!("{peer} {local}"))
     }
 
@@ -360,17 +389,19 @@ impl Batch<'_> {
     fn bypass(&mut self, entry: &Entry, body: &bodies::Bypass) -> Result<(), rusqlite::Error> {
         self.count(entry, "bypasses", 1)?;
         let address = body.address.map(|address| address.to_string());
-        self.db.prepare_cached("INSERT INTO bypasses VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")?.execute(params![
-            entry.leaf,
-            entry.run,
-            entry.session,
-            entry.at_ns,
-            body.kind,
-            body.refused,
-            address,
-            body.pid,
-            body.detail
-        ])?;
+        self.db.prepare_cached("INSERT INTO bypasses VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")?.execute(
+            params![
+                entry.leaf,
+                entry.run,
+                entry.session,
+                entry.at_ns,
+                body.kind,
+                body.refused,
+                address,
+                body.pid,
+                body.detail
+            ],
+        )?;
         self.text(entry, &format!("{} {} {}", body.kind, address.unwrap_or_default(), body.detail))
     }
 

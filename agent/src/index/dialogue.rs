@@ -4,7 +4,9 @@
 
 use std::collections::BTreeMap;
 
-use crewtap_core::bodies::{Chunk, Classified, Decided, Masked, Request, Response, SessionClosed, SessionOpened};
+use crewtap_core::bodies::{
+    Chunk, Classified, Decided, Masked, Request, Response, SessionClosed, SessionOpened,
+};
 use crewtap_core::session::{Outcome, Side};
 use crewtap_core::verdict::Effect;
 use rusqlite::{OptionalExtension, params};
@@ -20,8 +22,8 @@ pub(super) struct Recorded(BTreeMap<String, Sums>);
 struct Sums {
     up: i64,
     down: i64,
-    /// Learned once per batch; what is ciphertext is not searched.
-    protocol: Option<Option<String>>,
+    /// Learned once per batch, empty when it is not classified; what is ciphertext is not searched.
+    protocol: Option<String>,
 }
 
 impl Batch<'_> {
@@ -29,12 +31,18 @@ impl Batch<'_> {
     fn ensure_session(&self, entry: &Entry, session: &str) -> Result<(), rusqlite::Error> {
         let created = self
             .db
-            .prepare_cached("INSERT INTO sessions (id, leaf, run) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")?
+            .prepare_cached(
+                "INSERT INTO sessions (id, leaf, run) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
+            )?
             .execute(params![session, entry.leaf, entry.run])?;
         if created == 1 { self.count(entry, "sessions", 1) } else { Ok(()) }
     }
 
-    pub(super) fn session_opened(&mut self, entry: &Entry, body: &SessionOpened) -> Result<(), rusqlite::Error> {
+    pub(super) fn session_opened(
+        &mut self,
+        entry: &Entry,
+        body: &SessionOpened,
+    ) -> Result<(), rusqlite::Error> {
         let Some(session) = &entry.session else { return Ok(()) };
         self.ensure_session(entry, session)?;
         let destination = body.origin.destination.to_string();
@@ -116,8 +124,9 @@ impl Batch<'_> {
                 Some(n) => ("exchanges", format!("{session}.{n}")),
                 None => ("sessions", session.clone()),
             };
-            let sql =
-                format!("UPDATE {table} SET verdict = ?2 WHERE id = ?1 AND (verdict IS NULL OR verdict <> 'deny')");
+            let sql = format!(
+                "UPDATE {table} SET verdict = ?2 WHERE id = ?1 AND (verdict IS NULL OR verdict <> 'deny')"
+            );
             self.db.prepare_cached(&sql)?.execute(params![id, effect])?;
         }
         // Allowed connections say nothing that the session does not say.
@@ -229,21 +238,16 @@ impl Batch<'_> {
     ) -> Result<(), rusqlite::Error> {
         let len = number(entry.payload.len());
         if len > 0 {
-            self.db.prepare_cached("INSERT INTO payloads VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?.execute(params![
-                session,
-                word(&side),
-                entry.leaf,
-                entry.n,
-                number(offset),
-                len
-            ])?;
+            self.db
+                .prepare_cached("INSERT INTO payloads VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
+                .execute(params![session, word(&side), entry.leaf, entry.n, number(offset), len])?;
             if let Some(n) = entry.n {
                 let column = if side == Side::Client { "bytes_up" } else { "bytes_down" };
                 let sql = format!("UPDATE exchanges SET {column} = min({column} + ?2, ?3) WHERE id = ?1");
                 self.db.prepare_cached(&sql)?.execute(params![format!("{session}.{n}"), len, NUMBER_MAX])?;
             }
             let protocol = self.protocol(session)?;
-            let text = text::searchable(entry.payload, offset, protocol.as_deref());
+            let text = text::searchable(entry.payload, offset, &protocol);
             let sums = self.recorded.0.entry(session.to_owned()).or_default();
             let sum = if side == Side::Client { &mut sums.up } else { &mut sums.down };
             *sum = sum.saturating_add(len).min(NUMBER_MAX);
@@ -256,27 +260,30 @@ impl Batch<'_> {
         self.text(entry, words.trim_end_matches("{}"))
     }
 
-    fn protocol(&mut self, session: &str) -> Result<Option<String>, rusqlite::Error> {
+    fn protocol(&mut self, session: &str) -> Result<String, rusqlite::Error> {
         if let Some(protocol) = self.recorded.0.get_mut(session).and_then(|sums| sums.protocol.take()) {
             return Ok(protocol);
         }
-        let mut select = self.db.prepare_cached("SELECT protocol FROM sessions WHERE id = ?1")?;
-        Ok(select.query_row([session], |row| row.get(0)).optional()?.flatten())
+        let mut select =
+            self.db.prepare_cached("SELECT coalesce(protocol, '') FROM sessions WHERE id = ?1")?;
+        Ok(select.query_row([session], |row| row.get(0)).optional()?.unwrap_or_default())
     }
 
     pub(super) fn masked(&mut self, entry: &Entry, body: &Masked) -> Result<(), rusqlite::Error> {
         let count = number(body.count);
         self.count(entry, "masked", count)?;
-        self.db.prepare_cached("INSERT INTO masks VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?.execute(params![
-            entry.leaf,
-            entry.run,
-            entry.session,
-            entry.n,
-            entry.at_ns,
-            body.mask,
-            count,
-            json(&body.values)
-        ])?;
+        self.db.prepare_cached("INSERT INTO masks VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?.execute(
+            params![
+                entry.leaf,
+                entry.run,
+                entry.session,
+                entry.n,
+                entry.at_ns,
+                body.mask,
+                count,
+                json(&body.values)
+            ],
+        )?;
         let Some(session) = &entry.session else { return Ok(()) };
         self.ensure_session(entry, session)?;
         self.db
@@ -291,15 +298,21 @@ impl Batch<'_> {
         Ok(())
     }
 
-    pub(super) fn session_closed(&mut self, entry: &Entry, body: &SessionClosed) -> Result<(), rusqlite::Error> {
+    pub(super) fn session_closed(
+        &mut self,
+        entry: &Entry,
+        body: &SessionClosed,
+    ) -> Result<(), rusqlite::Error> {
         let Some(session) = &entry.session else { return Ok(()) };
         self.ensure_session(entry, session)?;
         self.settle(session)?;
         let (bytes_up, bytes_down) = (number(body.bytes_up), number(body.bytes_down));
-        let (up, down, closed): (i64, i64, bool) = self
+        let (run, up, down, closed): (Option<String>, i64, i64, bool) = self
             .db
-            .prepare_cached("SELECT bytes_up, bytes_down, outcome IS NOT NULL FROM sessions WHERE id = ?1")?
-            .query_row([session], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+            .prepare_cached(
+                "SELECT run, bytes_up, bytes_down, outcome IS NOT NULL FROM sessions WHERE id = ?1",
+            )?
+            .query_row([session], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
         self.db
             .prepare_cached(
                 "UPDATE sessions SET outcome = ?2, bytes_up = ?3, bytes_down = ?4, duration_us = ?5, first_byte_us = ?6,
@@ -317,8 +330,11 @@ impl Batch<'_> {
                 entry.leaf,
                 entry.at_ns
             ])?;
-        self.count(entry, "bytes_up", bytes_up - up)?;
-        self.count(entry, "bytes_down", bytes_down - down)?;
+        // What was recorded is counted in the session's run; what was forwarded takes its place.
+        if let Some(run) = &run {
+            self.count_in(run, entry.leaf, "bytes_up", bytes_up - up)?;
+            self.count_in(run, entry.leaf, "bytes_down", bytes_down - down)?;
+        }
         match body.outcome {
             _ if closed => {}
             Outcome::Completed => {}
@@ -352,7 +368,9 @@ impl Batch<'_> {
             .execute(params![session, sums.up, sums.down, NUMBER_MAX])?;
         let open: Option<(String, i64)> = self
             .db
-            .prepare_cached("SELECT run, leaf FROM sessions WHERE id = ?1 AND outcome IS NULL AND run IS NOT NULL")?
+            .prepare_cached(
+                "SELECT run, leaf FROM sessions WHERE id = ?1 AND outcome IS NULL AND run IS NOT NULL",
+            )?
             .query_row([session], |row| Ok((row.get(0)?, row.get(1)?)))
             .optional()?;
         if let Some((run, leaf)) = open {

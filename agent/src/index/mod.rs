@@ -1,4 +1,4 @@
-//! The index: a SQLite database that says in rows what the journal says in records.
+//! The index: a `SQLite` database that says in rows what the journal says in records.
 //!
 //! Written by one [`Indexer`] that follows the journal, read by analysts who may write nothing. Never the truth: it
 //! holds leaf numbers instead of file offsets, keeps nothing that the journal does not, and can be rebuilt at any time.
@@ -16,9 +16,11 @@ mod text;
 #[cfg(test)]
 pub(crate) mod sample;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 #[cfg(test)]
 mod tests_access;
+#[cfg(test)]
+mod tests_cost;
 #[cfg(test)]
 mod tests_search;
 
@@ -32,8 +34,8 @@ pub use query::{Query, QueryError, SEARCH_COLUMNS};
 pub use read::{Found, Index, NotFound};
 pub use rebuild::rebuild;
 pub use rows::{
-    Accepted, Bypass, Decision, Exchange, Json, Mask, Name, Note, Payload, Process, Reconciliation, Recovery, Run,
-    Session, UnknownEvent,
+    Accepted, Bypass, Decision, Exchange, Json, Mask, Name, Note, Payload, Process, Reconciliation, Recovery,
+    Run, Session, UnknownEvent,
 };
 pub use search::Hit;
 pub use text::is_text;
@@ -50,6 +52,9 @@ pub enum IndexError {
     /// The caller may not read it.
     #[error("{} is readable by root and members of the group crewtap", .0.display())]
     Forbidden(PathBuf),
+    /// The caller may not write it.
+    #[error("only root writes the index of {}: run the same with sudo", .0.display())]
+    ReadOnly(PathBuf),
     /// Another process writes it.
     #[error("an agent is writing the index of {}: stop it first", .0.display())]
     Busy(PathBuf),
@@ -69,7 +74,7 @@ pub enum IndexError {
         /// What the operating system said.
         error: std::io::Error,
     },
-    /// SQLite failed.
+    /// `SQLite` failed.
     #[error("the index: {0}; when it is damaged, `crewtap reindex` makes it anew")]
     Sqlite(#[from] rusqlite::Error),
 }
@@ -94,7 +99,7 @@ pub struct Progress {
     pub last: Option<Stamp>,
 }
 
-/// Largest number that a column holds: what JSON readers hold exactly, and sums of which SQLite never turns into reals.
+/// Largest number that a column holds: what JSON readers hold exactly, and sums of which `SQLite` never turns into reals.
 pub(crate) const NUMBER_MAX: i64 = (1 << 53) - 1;
 
 /// A count or a size as a column: never an error, never negative.

@@ -36,7 +36,7 @@ const LOG_PAGES: u32 = 1000;
 /// The right to write the index of one data directory; ends with the value.
 #[derive(Debug)]
 pub struct AgentLock {
-    _file: File,
+    file: File,
 }
 
 impl AgentLock {
@@ -46,9 +46,12 @@ impl AgentLock {
     /// [`IndexError::Busy`] when another process writes, [`IndexError::File`] when there can be no lock file.
     pub fn take(data_dir: &Path) -> Result<Self, IndexError> {
         let path = data_dir.join(LOCK_NAME);
-        let file = create(&path, data_dir)?;
-        match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file_write_lock())) {
-            Ok(_) => Ok(Self { _file: file }),
+        let file = match create(&path, data_dir) {
+            Err(IndexError::Forbidden(_)) => return Err(IndexError::ReadOnly(data_dir.to_owned())),
+            file => file?,
+        };
+        match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file(libc::F_WRLCK))) {
+            Ok(_) => Ok(Self { file }),
             Err(nix::Error::EAGAIN | nix::Error::EACCES) => Err(IndexError::Busy(data_dir.to_owned())),
             Err(error) => Err(IndexError::file(&path, error.into())),
         }
@@ -58,15 +61,22 @@ impl AgentLock {
     #[must_use]
     pub fn is_taken(data_dir: &Path) -> bool {
         let Ok(file) = File::open(data_dir.join(LOCK_NAME)) else { return false };
-        let mut lock = whole_file_write_lock();
+        let mut lock = whole_file(libc::F_WRLCK);
         fcntl(&file, FcntlArg::F_OFD_GETLK(&mut lock)).is_ok() && i32::from(lock.l_type) != libc::F_UNLCK
     }
 }
 
-fn whole_file_write_lock() -> libc::flock {
+/// Given back by name: a child that was forked a moment ago shares the lock until it executes.
+impl Drop for AgentLock {
+    fn drop(&mut self) {
+        let _ = fcntl(&self.file, FcntlArg::F_OFD_SETLK(&whole_file(libc::F_UNLCK)));
+    }
+}
+
+fn whole_file(kind: i32) -> libc::flock {
     // The constants are small; their types differ between C libraries.
     #[allow(clippy::cast_possible_truncation)]
-    libc::flock { l_type: libc::F_WRLCK as _, l_whence: libc::SEEK_SET as _, l_start: 0, l_len: 0, l_pid: 0 }
+    libc::flock { l_type: kind as _, l_whence: libc::SEEK_SET as _, l_start: 0, l_len: 0, l_pid: 0 }
 }
 
 /// Creates a file as one of the data directory's own, or opens it.
@@ -118,7 +128,8 @@ pub(super) fn anew(data_dir: &Path, path: &Path) -> Result<Connection, IndexErro
 fn writable(data_dir: &Path, path: &Path) -> Result<Connection, IndexError> {
     // Made before SQLite opens it: the log and its shared memory take over mode and owner.
     drop(create(path, data_dir)?);
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(READER_PATIENCE)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -158,12 +169,14 @@ fn version(connection: &Connection) -> Result<i32, rusqlite::Error> {
     connection.pragma_query_value(None, "user_version", |row| row.get(0))
 }
 
-/// Removes a database and its log: first the database, because a log without one is thrown away by SQLite,
+/// Removes a database and its log: first the database, because a log without one is thrown away by `SQLite`,
 /// while a log beside another database would be played into it.
 pub(super) fn remove(path: &Path) -> Result<(), IndexError> {
     for file in [path.to_owned(), beside(path, "-wal"), beside(path, "-shm")] {
         match fs::remove_file(&file) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(IndexError::file(&file, error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(IndexError::file(&file, error));
+            }
             _ => {}
         }
     }
@@ -181,7 +194,9 @@ pub(super) fn progress(connection: &Connection) -> Result<Progress, rusqlite::Er
     let sql = "SELECT next_leaf, last_wall_ns, last_mono_ns FROM progress WHERE one = 1";
     connection.query_row(sql, [], |row| {
         let last = match (row.get::<_, Option<i64>>(1)?, row.get::<_, Option<i64>>(2)?) {
-            (Some(wall), Some(mono)) => Some(Stamp { wall_ns: wall.cast_unsigned(), mono_ns: mono.cast_unsigned() }),
+            (Some(wall), Some(mono)) => {
+                Some(Stamp { wall_ns: wall.cast_unsigned(), mono_ns: mono.cast_unsigned() })
+            }
             _ => None,
         };
         Ok(Progress { next_leaf: row.get::<_, i64>(0)?.cast_unsigned(), last })

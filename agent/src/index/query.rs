@@ -90,7 +90,9 @@ pub enum QueryError {
     #[error("the quotation mark after `{0}` is never closed")]
     Unclosed(String),
     /// A column that there is not.
-    #[error("there is no column `{column}`{nearest}; columns are {known}; to search for the text, quote it: \"{term}\"")]
+    #[error(
+        "there is no column `{column}`{nearest}; columns are {known}; to search for the text, quote it: \"{term}\""
+    )]
     Column {
         /// What was typed before the colon.
         column: String,
@@ -139,7 +141,8 @@ fn term(text: &str) -> Result<(Term, &str), QueryError> {
     }
     let word_end = text.find(|c: char| c.is_whitespace() || c == '"').unwrap_or(text.len());
     let word = text.get(..word_end).unwrap_or_default();
-    if let Some((column, value)) = word.split_once(':').filter(|(column, value)| names_column(column, value)) {
+    if let Some((column, value)) = word.split_once(':').filter(|(column, value)| names_column(column, value))
+    {
         let after_colon = text.get(column.len() + 1..).unwrap_or_default();
         let (value, rest) = if value.is_empty() && after_colon.starts_with('"') {
             quoted(after_colon)?
@@ -149,11 +152,8 @@ fn term(text: &str) -> Result<(Term, &str), QueryError> {
         return Ok((Term { negated, test: column_test(column, value, word)? }, rest));
     }
     let rest = text.get(word_end..).unwrap_or_default();
-    let test = match word.strip_suffix('*') {
-        Some(beginning) => words(beginning.to_owned(), true)?,
-        None => words(word.to_owned(), false)?,
-    };
-    Ok((Term { negated, test }, rest))
+    let (word, prefix) = word.strip_suffix('*').map_or((word, false), |beginning| (beginning, true));
+    Ok((Term { negated, test: words(word.to_owned(), prefix)? }, rest))
 }
 
 /// Whether `column:value` is meant as such: `http://…` and `10.0.0.1:80` are not.
@@ -182,7 +182,11 @@ fn quoted(text: &str) -> Result<(String, &str), QueryError> {
 }
 
 fn words(text: String, prefix: bool) -> Result<Test, QueryError> {
-    if text.chars().any(char::is_alphanumeric) { Ok(Test::Text { text, prefix }) } else { Err(QueryError::Wordless(text)) }
+    if text.chars().any(char::is_alphanumeric) {
+        Ok(Test::Text { text, prefix })
+    } else {
+        Err(QueryError::Wordless(text))
+    }
 }
 
 fn column_test(column: &str, value: String, term: &str) -> Result<Test, QueryError> {
@@ -197,7 +201,9 @@ fn column_test(column: &str, value: String, term: &str) -> Result<Test, QueryErr
         });
     };
     let (comparison, value) = match (kind, value.chars().next()) {
-        (ColumnKind::Number, Some(sign @ ('<' | '>'))) => (sign, value.get(1..).unwrap_or_default().to_owned()),
+        (ColumnKind::Number, Some(sign @ ('<' | '>'))) => {
+            (sign, value.get(1..).unwrap_or_default().to_owned())
+        }
         _ => ('=', value),
     };
     if kind == ColumnKind::Number && value.parse::<i64>().is_err() {
@@ -218,7 +224,8 @@ mod tests {
 
     #[test]
     fn every_form_of_a_term() {
-        let query: Query = r#"hello -bye "a ""b"" c" sel* target:orders-db -verb:"DROP TABLE" count:>5"#.parse().unwrap();
+        let query: Query =
+            r#"hello -bye "a ""b"" c" sel* target:orders-db -verb:"DROP TABLE" count:>5"#.parse().unwrap();
         let column = |negated, column, kind, value: &str, comparison| Term {
             negated,
             test: Test::Column { column, kind, value: value.into(), comparison },

@@ -7,8 +7,8 @@ use std::path::Path;
 use rusqlite::{Connection, OptionalExtension, Params};
 
 use super::rows::{
-    Accepted, Bypass, Decision, Exchange, FromRow, Mask, Name, Note, Payload, Process, Reconciliation, Recovery, Run,
-    Session, UnknownEvent,
+    Accepted, Bypass, Decision, Exchange, FromRow, Mask, Name, Note, Payload, Process, Reconciliation,
+    Recovery, Run, Session, UnknownEvent,
 };
 use super::{IndexError, Progress, open};
 
@@ -80,7 +80,7 @@ impl Index {
     /// How far it is.
     ///
     /// # Errors
-    /// When SQLite fails.
+    /// When `SQLite` fails.
     pub fn progress(&self) -> Result<Progress, IndexError> {
         Ok(open::progress(&self.connection)?)
     }
@@ -88,16 +88,19 @@ impl Index {
     /// The newest runs first, those that started at or after a time.
     ///
     /// # Errors
-    /// When SQLite fails.
+    /// When `SQLite` fails.
     pub fn runs(&self, since_ns: i64, limit: usize) -> Result<Vec<Run>, IndexError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        self.rows("WHERE coalesce(started_ns, 0) >= ?1 ORDER BY started_ns DESC, leaf DESC LIMIT ?2", (since_ns, limit))
+        self.rows(
+            "WHERE coalesce(started_ns, 0) >= ?1 ORDER BY started_ns DESC, leaf DESC LIMIT ?2",
+            (since_ns, limit),
+        )
     }
 
     /// Sessions of a run, in order.
     ///
     /// # Errors
-    /// When SQLite fails.
+    /// When `SQLite` fails.
     pub fn sessions(&self, run: &str) -> Result<Vec<Session>, IndexError> {
         self.rows("WHERE run = ?1 ORDER BY started_ns, leaf", [run])
     }
@@ -105,7 +108,7 @@ impl Index {
     /// Exchanges of a session, in order.
     ///
     /// # Errors
-    /// When SQLite fails.
+    /// When `SQLite` fails.
     pub fn exchanges(&self, session: &str) -> Result<Vec<Exchange>, IndexError> {
         self.rows("WHERE session = ?1 ORDER BY n", [session])
     }
@@ -113,7 +116,7 @@ impl Index {
     /// Exchanges of a run, in order.
     ///
     /// # Errors
-    /// When SQLite fails.
+    /// When `SQLite` fails.
     pub fn exchanges_of_run(&self, run: &str) -> Result<Vec<Exchange>, IndexError> {
         self.rows("WHERE run = ?1 ORDER BY started_ns, leaf", [run])
     }
@@ -121,7 +124,7 @@ impl Index {
     /// Programs that the run's processes executed, in order.
     ///
     /// # Errors
-    /// When SQLite fails.
+    /// When `SQLite` fails.
     pub fn processes(&self, run: &str) -> Result<Vec<Process>, IndexError> {
         self.rows("WHERE run = ?1 ORDER BY leaf", [run])
     }
@@ -129,7 +132,7 @@ impl Index {
     /// Decisions of a run, in order.
     ///
     /// # Errors
-    /// When SQLite fails.
+    /// When `SQLite` fails.
     pub fn decisions(&self, run: &str) -> Result<Vec<Decision>, IndexError> {
         self.rows("WHERE run = ?1 ORDER BY leaf", [run])
     }
@@ -137,7 +140,7 @@ impl Index {
     /// Decisions of a session, in order.
     ///
     /// # Errors
-    /// When SQLite fails.
+    /// When `SQLite` fails.
     pub fn decisions_of_session(&self, session: &str) -> Result<Vec<Decision>, IndexError> {
         self.rows("WHERE session = ?1 ORDER BY leaf", [session])
     }
@@ -145,7 +148,7 @@ impl Index {
     /// What was redacted in a run.
     ///
     /// # Errors
-    /// When SQLite fails.
+    /// When `SQLite` fails.
     pub fn masks(&self, run: &str) -> Result<Vec<Mask>, IndexError> {
         self.rows("WHERE run = ?1 ORDER BY leaf", [run])
     }
@@ -153,7 +156,7 @@ impl Index {
     /// What was redacted in a session.
     ///
     /// # Errors
-    /// When SQLite fails.
+    /// When `SQLite` fails.
     pub fn masks_of_session(&self, session: &str) -> Result<Vec<Mask>, IndexError> {
         self.rows("WHERE session = ?1 ORDER BY leaf", [session])
     }
@@ -161,7 +164,7 @@ impl Index {
     /// Names looked up in a run, questions and answers.
     ///
     /// # Errors
-    /// When SQLite fails.
+    /// When `SQLite` fails.
     pub fn names(&self, run: &str) -> Result<Vec<Name>, IndexError> {
         self.rows("WHERE run = ?1 ORDER BY leaf", [run])
     }
@@ -169,7 +172,7 @@ impl Index {
     /// Connections that a run accepted.
     ///
     /// # Errors
-    /// When SQLite fails.
+    /// When `SQLite` fails.
     pub fn accepted(&self, run: &str) -> Result<Vec<Accepted>, IndexError> {
         self.rows("WHERE run = ?1 ORDER BY leaf", [run])
     }
@@ -177,7 +180,7 @@ impl Index {
     /// Traffic of a run past the proxy.
     ///
     /// # Errors
-    /// When SQLite fails.
+    /// When `SQLite` fails.
     pub fn bypasses(&self, run: &str) -> Result<Vec<Bypass>, IndexError> {
         self.rows("WHERE run = ?1 ORDER BY leaf", [run])
     }
@@ -185,7 +188,7 @@ impl Index {
     /// Notes of a run.
     ///
     /// # Errors
-    /// When SQLite fails.
+    /// When `SQLite` fails.
     pub fn notes(&self, run: &str) -> Result<Vec<Note>, IndexError> {
         self.rows("WHERE run = ?1 ORDER BY leaf", [run])
     }
@@ -193,7 +196,7 @@ impl Index {
     /// Notes of a session.
     ///
     /// # Errors
-    /// When SQLite fails.
+    /// When `SQLite` fails.
     pub fn notes_of_session(&self, session: &str) -> Result<Vec<Note>, IndexError> {
         self.rows("WHERE session = ?1 ORDER BY leaf", [session])
     }
@@ -201,7 +204,7 @@ impl Index {
     /// The kernel's counts against ours.
     ///
     /// # Errors
-    /// When SQLite fails.
+    /// When `SQLite` fails.
     pub fn reconciliations(&self, run: &str) -> Result<Vec<Reconciliation>, IndexError> {
         self.rows("WHERE run = ?1 ORDER BY leaf", [run])
     }
@@ -209,7 +212,7 @@ impl Index {
     /// Losses of the journal while a run was not yet ended.
     ///
     /// # Errors
-    /// When SQLite fails.
+    /// When `SQLite` fails.
     pub fn recoveries(&self, run: &Run) -> Result<Vec<Recovery>, IndexError> {
         self.rows("WHERE leaf > ?1 AND leaf < coalesce(?2, leaf + 1) ORDER BY leaf", (run.leaf, run.end_leaf))
     }
@@ -217,7 +220,7 @@ impl Index {
     /// Events of a run that this version does not know.
     ///
     /// # Errors
-    /// When SQLite fails.
+    /// When `SQLite` fails.
     pub fn unknown_events(&self, run: &str) -> Result<Vec<UnknownEvent>, IndexError> {
         self.rows("WHERE run = ?1 ORDER BY leaf", [run])
     }
@@ -225,9 +228,12 @@ impl Index {
     /// Where one side's payloads of a session lie, in the order of the stream; of one exchange when it is given.
     ///
     /// # Errors
-    /// When SQLite fails.
+    /// When `SQLite` fails.
     pub fn payloads(&self, session: &str, side: &str, n: Option<i64>) -> Result<Vec<Payload>, IndexError> {
-        self.rows("WHERE session = ?1 AND side = ?2 AND (?3 IS NULL OR n = ?3) ORDER BY leaf", (session, side, n))
+        self.rows(
+            "WHERE session = ?1 AND side = ?2 AND (?3 IS NULL OR n = ?3) ORDER BY leaf",
+            (session, side, n),
+        )
     }
 
     /// What a unique prefix of an id names: a run, a session, or `SESSION.N`.
@@ -267,7 +273,10 @@ impl Index {
         match runs.len() {
             0 => Err(NotFound::Nothing { prefix: typed.into(), what: "run" }),
             1 => runs.pop().ok_or_else(|| NotFound::Nothing { prefix: typed.into(), what: "run" }),
-            _ => Err(ambiguous(typed, runs.iter().map(|run| candidate("run", &run.id, run.command.as_deref())))),
+            _ => Err(ambiguous(
+                typed,
+                runs.iter().map(|run| candidate("run", &run.id, run.command.as_deref())),
+            )),
         }
     }
 
@@ -280,14 +289,17 @@ impl Index {
         match found.len() {
             0 => Err(NotFound::Nothing { prefix: typed.into(), what: "session" }),
             1 => found.pop().ok_or_else(|| NotFound::Nothing { prefix: typed.into(), what: "session" }),
-            _ => Err(ambiguous(typed, found.iter().map(|one| candidate("session", &one.id, one.target.as_deref())))),
+            _ => Err(ambiguous(
+                typed,
+                found.iter().map(|one| candidate("session", &one.id, one.target.as_deref())),
+            )),
         }
     }
 
     /// How many characters of an id are enough to name it among all runs and sessions.
     ///
     /// # Errors
-    /// When SQLite fails.
+    /// When `SQLite` fails.
     pub fn unique_len(&self, id: &str) -> Result<usize, IndexError> {
         let mut len = SHOWN_ID_MIN;
         for table in ["runs", "sessions"] {
@@ -296,7 +308,8 @@ impl Index {
                 format!("SELECT min(id) FROM {table} WHERE id > ?1"),
             ] {
                 let mut neighbour = self.connection.prepare_cached(&sql)?;
-                let neighbour: Option<String> = neighbour.query_row([id], |row| row.get(0)).optional()?.flatten();
+                let neighbour: Option<String> =
+                    neighbour.query_row([id], |row| row.get(0)).optional()?.flatten();
                 let shared = neighbour.map_or(0, |other| {
                     other.bytes().zip(id.bytes()).take_while(|(left, right)| left == right).count()
                 });
@@ -314,7 +327,8 @@ impl Index {
 
     pub(super) fn rows<R: FromRow>(&self, rest: &str, parameters: impl Params) -> Result<Vec<R>, IndexError> {
         let columns = R::COLUMNS.iter().map(|column| format!("\"{column}\"")).collect::<Vec<_>>().join(", ");
-        let mut select = self.connection.prepare_cached(&format!("SELECT {columns} FROM {} {rest}", R::TABLE))?;
+        let mut select =
+            self.connection.prepare_cached(&format!("SELECT {columns} FROM {} {rest}", R::TABLE))?;
         let rows = select.query_map(parameters, R::read)?;
         Ok(rows.collect::<Result<_, _>>()?)
     }

@@ -8,9 +8,9 @@ use std::path::Path;
 use crewtap_core::chain::Record;
 use crewtap_core::limits::INDEX_BATCH_EVENTS;
 
+use super::IndexError;
 use super::apply::Indexer;
 use super::open::{self, AgentLock, FILE_NAME};
-use super::IndexError;
 
 /// Builds the index of a data directory from records in their order, and tells after each batch how far it is.
 /// Returns how many records were indexed.
@@ -24,7 +24,7 @@ pub fn rebuild(
 ) -> Result<u64, IndexError> {
     let lock = AgentLock::take(data_dir)?;
     let (path, new) = (data_dir.join(FILE_NAME), data_dir.join(format!("{FILE_NAME}.new")));
-    let mut indexer = Indexer::empty(data_dir, new.clone())?;
+    let mut indexer = Indexer::empty(data_dir, &new)?;
     let mut batch = Vec::with_capacity(INDEX_BATCH_EVENTS);
     let mut count = 0;
     for record in records {

@@ -43,7 +43,7 @@ impl Index {
     /// What satisfies all terms, the newest first.
     ///
     /// # Errors
-    /// When SQLite fails.
+    /// When `SQLite` fails.
     pub fn search(&self, query: &Query, limit: usize) -> Result<Vec<Hit>, IndexError> {
         let mut statement = Statement::default();
         let conditions: Vec<String> = query.terms.iter().map(|term| statement.condition(term)).collect();
@@ -70,20 +70,25 @@ impl Index {
     }
 
     fn add_snippet(&self, hit: &mut Hit, words: &str) -> Result<(), IndexError> {
-        let words = words.to_owned().into();
+        // From the first record of what was found on: all matches of all time are not gone through for each.
+        let (words, leaf) = (words.to_owned().into(), hit.leaf.into());
         let (place, values): (_, Vec<Value>) = match hit.kind.as_str() {
-            "session" => ("session = ?2", vec![words, hit.session.clone().into()]),
-            "exchange" => ("session = ?2 AND n = ?3", vec![words, hit.session.clone().into(), hit.n.into()]),
-            _ => ("rowid = ?2", vec![words, hit.leaf.into()]),
+            "session" => ("rowid >= ?2 AND session = ?3", vec![words, leaf, hit.session.clone().into()]),
+            "exchange" => (
+                "rowid >= ?2 AND session = ?3 AND n = ?4",
+                vec![words, leaf, hit.session.clone().into(), hit.n.into()],
+            ),
+            _ => ("rowid = ?2", vec![words, leaf]),
         };
         let sql = format!(
             "SELECT snippet(texts, 0, char({}), char({}), '…', {SNIPPET_WORDS}) FROM texts
-             WHERE texts MATCH ?1 AND {place} ORDER BY rank LIMIT 1",
+             WHERE texts MATCH ?1 AND {place} ORDER BY rowid LIMIT 1",
             u32::from(MATCH_BEGIN),
             u32::from(MATCH_END),
         );
         let mut select = self.connection.prepare_cached(&sql)?;
-        let snippet: Option<String> = select.query_row(params_from_iter(values), |row| row.get(0)).optional()?;
+        let snippet: Option<String> =
+            select.query_row(params_from_iter(values), |row| row.get(0)).optional()?;
         hit.marked = snippet.as_deref().map(parts).unwrap_or_default();
         hit.snippet = snippet.map(|text| text.replace([MATCH_BEGIN, MATCH_END], ""));
         Ok(())

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use crewtap_core::bodies::{
-    Chunk, Classified, Masked, Note, ProcessExited, ProcessStarted, Reconciled, Request, Response, RunEnded, RunStarted,
-    SessionClosed,
+    Chunk, Classified, Masked, Note, ProcessExited, ProcessStarted, Reconciled, Request, Response, RunEnded,
+    RunStarted, SessionClosed,
 };
 use crewtap_core::chain::Record;
 use crewtap_core::event::{Body, Event, Stamp};
@@ -16,9 +16,7 @@ use rusqlite::types::Value;
 use serde_json::json;
 
 use super::sample::{self, Sample};
-use super::{
-    AgentLock, Found, Index, IndexError, Indexer, NUMBER_MAX, NotFound, rebuild, rows,
-};
+use super::{AgentLock, Found, Index, IndexError, Indexer, NUMBER_MAX, NotFound, rebuild, rows};
 
 const TABLES: [&str; 16] = [
     "progress",
@@ -40,15 +38,18 @@ const TABLES: [&str; 16] = [
 ];
 
 /// Everything that the index says, in a fixed order.
-fn dump(dir: &Path) -> Vec<(String, Vec<Value>)> {
+pub(crate) fn dump(dir: &Path) -> Vec<(String, Vec<Value>)> {
     let index = Index::open(dir).unwrap();
     let mut all = Vec::new();
     for table in TABLES {
         let rowid = if table == "texts" { "rowid, " } else { "" };
-        let mut select = index.connection.prepare(&format!("SELECT {rowid}* FROM {table} ORDER BY 1, 2, 3")).unwrap();
+        let mut select =
+            index.connection.prepare(&format!("SELECT {rowid}* FROM {table} ORDER BY 1, 2, 3")).unwrap();
         let columns = select.column_count();
         let rows = select
-            .query_map([], |row| (0..columns).map(|at| row.get::<_, Value>(at)).collect::<Result<Vec<_>, _>>())
+            .query_map([], |row| {
+                (0..columns).map(|at| row.get::<_, Value>(at)).collect::<Result<Vec<_>, _>>()
+            })
             .unwrap();
         all.extend(rows.map(|row| (table.to_owned(), row.unwrap())));
     }
@@ -87,7 +88,8 @@ fn the_types_have_the_columns_of_the_schema() {
     let index = Index::open(dir.path()).unwrap();
     for (table, columns) in rows::TABLES {
         let mut select = index.connection.prepare("SELECT name FROM pragma_table_info(?1)").unwrap();
-        let found: Vec<String> = select.query_map([table], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+        let found: Vec<String> =
+            select.query_map([table], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
         assert_eq!(&found, columns, "{table}");
     }
 }
@@ -127,7 +129,8 @@ fn a_session_has_every_column() {
         Body::SessionOpened(body) => body.clone(),
         other => panic!("{other:?}"),
     };
-    let (up, down): (usize, usize) = (records[9].payload.len() + records[10].payload.len(), records[11].payload.len());
+    let (up, down): (usize, usize) =
+        (records[9].payload.len() + records[10].payload.len(), records[11].payload.len());
     assert_eq!(
         serde_json::to_value(&session).unwrap(),
         json!({
@@ -143,7 +146,8 @@ fn a_session_has_every_column() {
         })
     );
     let payloads = index.payloads(&session.id, "client", None).unwrap();
-    let places: Vec<_> = payloads.iter().map(|place| (place.leaf, place.offset, place.len, place.n)).collect();
+    let places: Vec<_> =
+        payloads.iter().map(|place| (place.leaf, place.offset, place.len, place.n)).collect();
     assert_eq!(places, [(9, 0, 40, None), (10, 40, up as i64 - 40, None)]);
 }
 
@@ -172,7 +176,8 @@ fn the_rest_of_the_run_has_its_rows() {
     let index = Index::open(dir.path()).unwrap();
     let id = run.to_string();
     let processes = index.processes(&id).unwrap();
-    let told: Vec<_> = processes.iter().map(|one| (one.pid, one.start.as_deref().unwrap(), one.status)).collect();
+    let told: Vec<_> =
+        processes.iter().map(|one| (one.pid, one.start.as_deref().unwrap(), one.status)).collect();
     assert_eq!(told, [(812, "exec", Some(0)), (900, "fork", None), (900, "exec", Some(256))]);
     let names = index.names(&id).unwrap();
     assert_eq!(names.iter().map(|name| name.answered).collect::<Vec<_>>(), [false, true]);
@@ -291,12 +296,30 @@ fn numbers_beyond_a_column_are_clamped() {
             error: None,
         };
         sample.add(closed, |e| e.in_session(run, session));
-        sample.add(Masked { mask: "card".into(), count: u64::MAX, values: vec![] }, |e| e.in_session(run, session));
+        sample.add(Masked { mask: "card".into(), count: u64::MAX, values: vec![] }, |e| {
+            e.in_session(run, session)
+        });
         sample.add_with(Chunk { side: Side::Client, offset: u64::MAX }, |e| e.in_session(run, session), b"x");
     }
     let dir = indexed(&sample.records, 2);
     let found = Index::open(dir.path()).unwrap().find_session(&session.to_string()).unwrap();
     assert_eq!((found.bytes_up, found.duration_us, found.masked), (NUMBER_MAX, Some(NUMBER_MAX), NUMBER_MAX));
+}
+
+/// What a shrunken journal once told apart: a session that is closed in two runs, beside bytes of another.
+#[test]
+fn a_session_told_of_in_two_runs_counts_in_its_own() {
+    let mut sample = Sample::new();
+    let (one, other) = (sample.run_id(), sample.run_id());
+    let (first, second) = (sample.session_id(), sample.session_id());
+    sample.chunk(one, first, Side::Server, 0, b"fifteen bytes !");
+    sample.close(other, second, Outcome::ClientReset, 5, 900);
+    sample.close(one, second, Outcome::ClientReset, 5, 300);
+    let (whole, single) = (indexed(&sample.records, 1000), indexed(&sample.records, 1));
+    assert_eq!(dump(whole.path()), dump(single.path()));
+    let index = Index::open(whole.path()).unwrap();
+    let down = |run: &RunId| index.find_run(&run.to_string()).unwrap().bytes_down;
+    assert_eq!((down(&one), down(&other)), (15, 300));
 }
 
 /// Any event, also such as come without their beginning.
@@ -321,14 +344,14 @@ fn any_event() -> impl Strategy<Value = (Body, Option<u8>, Option<u8>, Option<u3
         (text, text).prop_map(|(verb, subject)| Body::from(Request {
             verb,
             subject,
-            facts: Default::default(),
+            facts: std::collections::BTreeMap::default(),
             parts: vec![]
         })),
         (text, any::<Option<u64>>()).prop_map(|(outcome, count)| Body::from(Response {
             outcome,
             code: None,
             count,
-            facts: Default::default(),
+            facts: std::collections::BTreeMap::default(),
             parts: vec![]
         })),
         (any::<bool>(), 0u64..1 << 40).prop_map(|(client, offset)| Body::from(Chunk {

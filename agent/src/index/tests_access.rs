@@ -49,10 +49,15 @@ impl Readers {
 
     /// What a process with this user and group reads: the number of runs, or the error.
     fn read_as(&self, uid: u32, gid: u32, store: &Path) -> String {
-        let mut command = again(&self.dir.path().join("reader"), "read", store);
+        self.try_as("read", uid, gid, store)
+    }
+
+    fn try_as(&self, role: &str, uid: u32, gid: u32, store: &Path) -> String {
+        let mut command = again(&self.dir.path().join("reader"), role, store);
         let output = command.current_dir("/").uid(uid).gid(gid).output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let answer = text.lines().find_map(|line| line.split_once("ANSWER ").map(|(_, answer)| answer.to_owned()));
+        let answer =
+            text.lines().find_map(|line| line.split_once("ANSWER ").map(|(_, answer)| answer.to_owned()));
         answer.unwrap_or_else(|| panic!("{text}{}", String::from_utf8_lossy(&output.stderr)))
     }
 }
@@ -75,6 +80,10 @@ fn files(dir: &Path) -> Vec<(String, u32, u32, u64)> {
 fn as_another_process() {
     let (Ok(role), Ok(dir)) = (std::env::var(ROLE), std::env::var(STORE)) else { return };
     let dir = Path::new(&dir);
+    if role == "rebuild" {
+        println!("\nANSWER {}", rebuild(dir, std::iter::empty(), |_| ()).unwrap_err());
+        return;
+    }
     if role == "read" {
         match Index::open(dir).and_then(|index| index.runs(0, 100)) {
             Ok(runs) => println!("\nANSWER {} runs", runs.len()),
@@ -107,7 +116,10 @@ fn a_member_reads_while_the_writer_writes_after_it_closed_and_after_it_was_kille
     child.kill().unwrap();
     child.wait().unwrap();
     let before = files(dir.path());
-    assert!(before.iter().any(|(name, .., len)| name == "index.sqlite-wal" && *len > 0), "nothing to recover");
+    assert!(
+        before.iter().any(|(name, .., len)| name == "index.sqlite-wal" && *len > 0),
+        "nothing to recover"
+    );
     assert_eq!(readers.read_as(USER, GROUP, dir.path()), "1 runs", "after kill -9");
     assert_eq!(files(dir.path()), before, "a reader changed something");
 
@@ -115,7 +127,8 @@ fn a_member_reads_while_the_writer_writes_after_it_closed_and_after_it_was_kille
     let run = sample.run_id();
     sample.start_run(run, &["second"]);
     let stamps: Vec<_> = sample.records.iter().map(|record| record.event.at).collect();
-    let mut indexer = Indexer::open(dir.path(), |leaf| stamps.get(usize::try_from(leaf).unwrap()).copied()).unwrap();
+    let mut indexer =
+        Indexer::open(dir.path(), |leaf| stamps.get(usize::try_from(leaf).unwrap()).copied()).unwrap();
     assert_eq!(indexer.indexed_leaf(), 30);
     indexer.apply(&sample.records).unwrap();
     drop(indexer);
@@ -123,6 +136,8 @@ fn a_member_reads_while_the_writer_writes_after_it_closed_and_after_it_was_kille
 
     rebuild(dir.path(), sample.records.iter().cloned(), |_| ()).unwrap();
     assert_eq!(readers.read_as(USER, GROUP, dir.path()), "2 runs", "after a rebuild");
+    let error = readers.try_as("rebuild", USER, GROUP, dir.path());
+    assert!(error.starts_with("only root writes the index of "), "{error}");
     for (name, mode, gid, _) in files(dir.path()) {
         assert_eq!((mode, gid), (0o640, GROUP), "{name}");
     }

@@ -14,7 +14,7 @@ const RUN_MIN: usize = 8;
 const TEXT_PERCENT: usize = 90;
 
 /// The searchable text of a payload that begins at an offset of its stream; none where there is nothing to find.
-pub(super) fn searchable<'p>(payload: &'p [u8], offset: u64, protocol: Option<&str>) -> Option<Cow<'p, str>> {
+pub(super) fn searchable<'p>(payload: &'p [u8], offset: u64, protocol: &str) -> Option<Cow<'p, str>> {
     if offset >= SEARCHED_STREAM_BYTES || is_ciphertext(payload, protocol) {
         return None;
     }
@@ -24,20 +24,22 @@ pub(super) fn searchable<'p>(payload: &'p [u8], offset: u64, protocol: Option<&s
 }
 
 /// A TLS record's header, or a protocol that ends in ciphertext after its greeting.
-fn is_ciphertext(payload: &[u8], protocol: Option<&str>) -> bool {
-    protocol == Some("tls") || matches!(payload, [0x14..=0x17, 3, 0..=4, ..])
+fn is_ciphertext(payload: &[u8], protocol: &str) -> bool {
+    protocol == "tls" || matches!(payload, [0x14..=0x17, 3, 0..=4, ..])
 }
 
 /// Whether bytes are text to a reader: printable for the most part, and UTF-8 but for a character cut at either end.
 #[must_use]
 pub fn is_text(bytes: &[u8]) -> bool {
-    let printable = bytes.iter().filter(|byte| matches!(byte, b'\t' | b'\n' | b'\r' | 0x20..=0x7e | 0x80..)).count();
+    let printable =
+        bytes.iter().filter(|byte| matches!(byte, b'\t' | b'\n' | b'\r' | 0x20..=0x7e | 0x80..)).count();
     printable * 100 >= bytes.len() * TEXT_PERCENT && mostly_utf8(bytes)
 }
 
 /// Whether the bytes above ASCII are UTF-8, but for a character that is cut at either end.
 fn mostly_utf8(bytes: &[u8]) -> bool {
-    let body = bytes.iter().position(|byte| byte & 0xc0 != 0x80).map_or(bytes, |start| bytes.split_at(start).1);
+    let body =
+        bytes.iter().position(|byte| byte & 0xc0 != 0x80).map_or(bytes, |start| bytes.split_at(start).1);
     let start = bytes.len() - body.len();
     start <= 3 && std::str::from_utf8(body).map_or_else(|error| error.error_len().is_none(), |_| true)
 }
@@ -69,30 +71,30 @@ mod tests {
 
     #[test]
     fn text_is_kept_and_controls_are_not() {
-        assert_eq!(searchable(b"GET /a\x1b[2J b", 0, None).unwrap(), "GET /a [2J b");
-        assert_eq!(searchable("grüße".as_bytes(), 0, None).unwrap(), "grüße");
+        assert_eq!(searchable(b"GET /a\x1b[2J b", 0, "").unwrap(), "GET /a [2J b");
+        assert_eq!(searchable("grüße".as_bytes(), 0, "").unwrap(), "grüße");
     }
 
     #[test]
     fn a_character_cut_by_the_boundary_does_not_make_text_binary() {
         let euros = "€€€ for tea".as_bytes();
-        assert!(searchable(&euros[1..], 0, None).unwrap().contains("for tea"));
-        assert!(searchable(&"for tea €".as_bytes()[..9], 0, None).unwrap().contains("for tea"));
+        assert!(searchable(&euros[1..], 0, "").unwrap().contains("for tea"));
+        assert!(searchable(&"for tea €".as_bytes()[..9], 0, "").unwrap().contains("for tea"));
     }
 
     #[test]
     fn binary_leaves_its_printable_runs() {
         let bytes = b"\0\x01\x02SELECT * FROM t\0\xff\xfeabc\0\0\0\0\0\0password_hash\0\0";
-        assert_eq!(searchable(bytes, 0, None).unwrap(), "SELECT * FROM t password_hash");
+        assert_eq!(searchable(bytes, 0, "").unwrap(), "SELECT * FROM t password_hash");
     }
 
     #[test]
     fn ciphertext_and_what_lies_beyond_the_bounds_are_left_out() {
-        assert_eq!(searchable(b"\x17\x03\x03 nothing to read here", 0, None), None);
-        assert_eq!(searchable(b"nothing to read here", 0, Some("tls")), None);
-        assert_eq!(searchable(b"too far in the stream", SEARCHED_STREAM_BYTES, None), None);
+        assert_eq!(searchable(b"\x17\x03\x03 nothing to read here", 0, ""), None);
+        assert_eq!(searchable(b"nothing to read here", 0, "tls"), None);
+        assert_eq!(searchable(b"too far in the stream", SEARCHED_STREAM_BYTES, ""), None);
         let long = vec![b'a'; SEARCHED_PAYLOAD_BYTES + 1];
-        assert_eq!(searchable(&long, 0, None).unwrap().len(), SEARCHED_PAYLOAD_BYTES);
-        assert_eq!(searchable(b"", 0, None), None);
+        assert_eq!(searchable(&long, 0, "").unwrap().len(), SEARCHED_PAYLOAD_BYTES);
+        assert_eq!(searchable(b"", 0, ""), None);
     }
 }

@@ -31,6 +31,8 @@ pub(super) struct Progress {
     /// Attempts to sign that failed, and why the last one did.
     pub(super) failures: u64,
     pub(super) failure: String,
+    /// The follower is gone: nothing further will happen.
+    pub(super) ended: bool,
 }
 
 #[derive(Debug, Default)]
@@ -84,6 +86,15 @@ impl Desk {
     }
 }
 
+/// Tells those who wait that the thread is gone, however it went.
+struct Ended<'a>(&'a Desk);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.progress.send_modify(|progress| progress.ended = true);
+    }
+}
+
 /// The thread's state.
 pub(super) struct Follower {
     pub(super) tree: Tree,
@@ -123,13 +134,14 @@ fn is_due(at: Option<Instant>) -> bool {
     at.is_none_or(|at| Instant::now() >= at)
 }
 
-fn later() -> Option<Instant> {
-    Some(Instant::now() + limits::FOLLOW_RETRY_INTERVAL)
+fn later() -> Instant {
+    Instant::now() + limits::FOLLOW_RETRY_INTERVAL
 }
 
 impl Follower {
     /// The thread's work, until it is told to stop and everything is in the tree and signed, as far as that goes.
     pub(super) fn run(mut self, shared: &Shared) -> Result<(), JournalError> {
+        let _ended = Ended(&shared.desk);
         let mut idle = limits::FOLLOW_INTERVAL;
         self.report(shared);
         if let Some(untold) = self.checkpoints.untold.take() {
@@ -155,8 +167,8 @@ impl Follower {
             }
             if let Err(error) = followed.and_then(|()| self.sign_if_due(shared)) {
                 tracing::error!("the journal's tree stands still: {error}");
-                self.pause.tree = later();
-                self.fail(shared, &error);
+                self.pause.tree = Some(later());
+                Self::fail(shared, &error);
             }
             let moved = before != (self.cursor.position(), self.fed());
             idle = if moved { limits::FOLLOW_INTERVAL } else { (idle * 2).min(limits::FOLLOW_IDLE_INTERVAL) };
@@ -192,7 +204,7 @@ impl Follower {
         });
     }
 
-    fn fail(&self, shared: &Shared, error: &JournalError) {
+    fn fail(shared: &Shared, error: &JournalError) {
         shared.desk.progress.send_modify(|progress| {
             progress.failures += 1;
             progress.failure = error.to_string();
@@ -238,7 +250,7 @@ impl Follower {
                 Ok(()) => *cursor = self.cursor.again(self.cursor.position()),
                 Err(why) => {
                     tracing::warn!("the index did not take {} records: {why}", shared.len());
-                    self.pause.sink = later();
+                    self.pause.sink = Some(later());
                 }
             }
         }
@@ -272,12 +284,12 @@ impl Follower {
             (Ok(()), None) => {}
             (Ok(()), Some(why)) => {
                 tracing::error!("the index misses records: {why}");
-                self.pause.sink = later();
+                self.pause.sink = Some(later());
             }
             (Err(why), _) => {
                 tracing::warn!("the index did not take {} records: {why}", batch.len());
                 *cursor = cursor.again(from);
-                self.pause.sink = later();
+                self.pause.sink = Some(later());
             }
         }
     }
@@ -308,10 +320,11 @@ impl Follower {
         self.checkpoints.signed = size;
         self.checkpoints.at = Some(Instant::now());
         self.checkpoints.active = false;
-        self.report(shared);
+        // Told before it is reported: who waited for it finds it in the journal as well.
         if !last {
             self.tell(shared, signed);
         }
+        self.report(shared);
         Ok(())
     }
 
@@ -332,21 +345,19 @@ impl Follower {
         if !missing || !is_due(self.pause.spare) {
             return;
         }
-        match Spare::make(&shared.layout, shared.layout.spare(), bytes) {
-            Ok(spare) => {
-                let mut writer = locked(&shared.writer);
-                writer.full = false;
-                if writer.spare.is_none() {
-                    writer.spare = Some(spare);
-                } else {
-                    let _ = std::fs::remove_file(spare.path);
-                }
-                self.pause.spare = None;
-            }
-            Err(_) => {
-                locked(&shared.writer).full = true;
-                self.pause.spare = later();
-            }
+        let Ok(spare) = Spare::make(&shared.layout, shared.layout.spare(), bytes) else {
+            locked(&shared.writer).full = true;
+            self.pause.spare = Some(later());
+            return;
+        };
+        self.pause.spare = None;
+        let mut writer = locked(&shared.writer);
+        writer.full = false;
+        if writer.spare.is_none() {
+            writer.spare = Some(spare);
+        } else {
+            // One was made in between where it was needed at once.
+            let _ = std::fs::remove_file(spare.path);
         }
     }
 }

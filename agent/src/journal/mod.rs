@@ -333,9 +333,15 @@ impl Journal {
         let mut progress = shared.desk.progress.subscribe();
         let failures = progress.borrow().failures;
         shared.desk.sign(end);
-        let done = progress.wait_for(|now| now.signed >= end || now.failures > failures).await;
-        let done = done.map_err(|_| JournalError::Closed)?;
-        if done.signed >= end { Ok(done.signed) } else { Err(JournalError::Unsigned(done.failure.clone())) }
+        let done = progress
+            .wait_for(|now| now.signed >= end || now.failures > failures || now.ended)
+            .await
+            .map_err(|_| JournalError::Closed)?;
+        match () {
+            () if done.signed >= end => Ok(done.signed),
+            () if done.failures > failures => Err(JournalError::Unsigned(done.failure.clone())),
+            () => Err(JournalError::Closed),
+        }
     }
 
     /// Waits until the sink has taken the record of this number.
@@ -344,8 +350,9 @@ impl Journal {
     /// When the journal is closed before.
     pub async fn caught_up(&self, leaf: u64) -> Result<(), JournalError> {
         let mut progress = self.inner.shared.desk.progress.subscribe();
-        let done = progress.wait_for(|now| now.fed > leaf).await;
-        done.map(drop).map_err(|_| JournalError::Closed)
+        let done = progress.wait_for(|now| now.fed > leaf || now.ended).await;
+        let done = done.map_err(|_| JournalError::Closed)?;
+        if done.fed > leaf { Ok(()) } else { Err(JournalError::Closed) }
     }
 
     /// Number of the next record.

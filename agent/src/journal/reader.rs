@@ -78,7 +78,7 @@ struct Marks {
     first: u64,
     limit: u64,
     /// Numbers and offsets.
-    marks: Vec<(u64, u64)>,
+    known: Vec<(u64, u64)>,
     scan: Scan,
 }
 
@@ -229,7 +229,7 @@ impl Reader {
                     .map_err(|source| self.io(first, source))?;
                 header.map_err(|fault| ReadError::Header { path: self.layout.segment(first), fault })?;
                 let scan = Scan::new(file, HEADER_BYTES as u64, first, limit);
-                new.insert(Marks { first, limit, marks: Vec::new(), scan })
+                new.insert(Marks { first, limit, known: Vec::new(), scan })
             }
         };
         if marks.limit != limit {
@@ -246,7 +246,7 @@ impl Marks {
         while self.scan.next <= leaf {
             let before = (self.scan.next, self.scan.offset);
             match self.scan.step()? {
-                Found::Record { .. } if before.0.is_multiple_of(MARK_EVERY) => self.marks.push(before),
+                Found::Record { .. } if before.0.is_multiple_of(MARK_EVERY) => self.known.push(before),
                 Found::End { .. } => break,
                 _ => {}
             }
@@ -260,8 +260,8 @@ impl Marks {
         if self.scan.next <= leaf {
             self.walk(leaf)?;
         }
-        let after = self.marks.partition_point(|(number, _)| *number <= leaf);
-        let known = after.checked_sub(1).and_then(|at| self.marks.get(at)).copied();
+        let after = self.known.partition_point(|(number, _)| *number <= leaf);
+        let known = after.checked_sub(1).and_then(|at| self.known.get(at)).copied();
         Ok(known.unwrap_or((self.first, HEADER_BYTES as u64)))
     }
 }

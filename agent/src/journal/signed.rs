@@ -168,8 +168,11 @@ impl<'k> History<'k> {
             self.offset += line.len() as u64;
             note.extend_from_slice(&line);
             count += 1;
-            if count == NOTE_LINES && note.starts_with(&origin) {
-                break;
+            // What does not open goes on until the next checkpoint begins: one damaged place, one entry.
+            if count == NOTE_LINES
+                && let Ok(signed) = SignedTree::open(&String::from_utf8_lossy(&note), self.key)
+            {
+                return Ok(Some(Entry::Signed(signed)));
             }
             if note.len() > 4096 {
                 note.drain(..2048);
@@ -178,24 +181,10 @@ impl<'k> History<'k> {
         if count == 0 {
             return Ok(None);
         }
-        let text = String::from_utf8_lossy(&note);
-        Ok(Some(match SignedTree::open(&text, self.key) {
-            Ok(signed) => Entry::Signed(signed),
-            Err(e) => {
-                let at_end = self.ahead.is_none() && self.line().map(|line| self.keep(line))?;
-                let torn = at_end
-                    && count < NOTE_LINES.max(1)
-                    && (note.starts_with(&origin) || origin.starts_with(&note));
-                Entry::Broken { offset, why: e.to_string(), torn }
-            }
-        }))
-    }
-
-    /// Keeps a line for later; true when it was the end of the file.
-    fn keep(&mut self, line: Vec<u8>) -> bool {
-        let end = line.is_empty();
-        self.ahead = (!end).then_some(line);
-        end
+        let at_end = self.ahead.is_none();
+        let whole = count >= NOTE_LINES && note.ends_with(b"\n");
+        let torn = at_end && !whole && (note.starts_with(&origin) || origin.starts_with(&note));
+        Ok(Some(Entry::Broken { offset, why: "a checkpoint was changed or cut".into(), torn }))
     }
 }
 

@@ -125,7 +125,7 @@ impl Layout {
             Err(e) if e.kind() == io::ErrorKind::NotFound && path == self.root => {
                 fs::create_dir_all(path)?;
             }
-            made => made?,
+            outcome => outcome?,
         }
         let dir = File::open(path)?;
         give(&dir, mode, group)

@@ -80,8 +80,9 @@ impl Syncer {
     fn is_done(&self, end: u64) -> Result<bool, JournalError> {
         let durable = self.durable.borrow();
         match &durable.failed {
+            _ if durable.end >= end => Ok(true),
             Some(why) => Err(JournalError::Failed(why.clone())),
-            None => Ok(durable.end >= end),
+            None => Ok(false),
         }
     }
 
@@ -99,6 +100,7 @@ impl Syncer {
                 wanted = self.wake.wait(wanted).unwrap_or_else(std::sync::PoisonError::into_inner);
             }
             if wanted.end <= done {
+                self.finish(Durable { end: done, failed: Some("the journal is closed".into()) });
                 return;
             }
             drop(wanted);
@@ -108,13 +110,18 @@ impl Syncer {
             };
             let failed = outcome.failed.is_some();
             done = outcome.end;
-            self.durable.send_replace(outcome);
-            drop(locked(&self.reached.0));
-            self.reached.1.notify_all();
+            self.finish(outcome);
             if failed {
                 return;
             }
         }
+    }
+
+    fn finish(&self, outcome: Durable) {
+        self.durable.send_replace(outcome);
+        // Whoever is between looking and waiting is waited for.
+        drop(locked(&self.reached.0));
+        self.reached.1.notify_all();
     }
 }
 

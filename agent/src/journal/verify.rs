@@ -11,7 +11,7 @@ use crewtap_core::chain::audit::{self, Audit, Place};
 use crewtap_core::chain::finding::{Finding, Findings, What};
 use crewtap_core::chain::frame::{FrameFault, HEADER_BYTES, Payload};
 use crewtap_core::chain::note::{SignedTree, SignerKey, VerifierKey};
-use crewtap_core::chain::tree::Hash;
+use crewtap_core::chain::tree::{Hash, TILE_WIDTH};
 use crewtap_core::event::{Body, Event};
 use serde::Serialize;
 
@@ -23,6 +23,9 @@ use super::{JournalError, ReadError};
 
 /// Checkpoints that events may still tell of.
 const RECENT: usize = 8;
+
+/// How often a file that a live agent replaces is looked for.
+const LOOKS: u32 = 8;
 
 /// How many records are read between two calls of the progress.
 const STEP: u64 = 4096;
@@ -53,11 +56,30 @@ impl Report {
     }
 }
 
-struct Stored<'a>(&'a Layout);
+/// Stored tiles. A live agent replaces partial tiles by wider ones, which begin with the same hashes.
+struct Stored<'a> {
+    layout: &'a Layout,
+    key: &'a VerifierKey,
+    live: bool,
+}
+
+impl Stored<'_> {
+    fn wider(&self, level: u32, index: u64, width: u64) -> Option<Vec<Hash>> {
+        let note = fs::read_to_string(self.layout.checkpoint()).ok()?;
+        let size = SignedTree::open(&note, self.key).ok()?.size;
+        let nodes = size.checked_shr(8 * level).unwrap_or(0);
+        let now = nodes.saturating_sub(index * TILE_WIDTH).min(TILE_WIDTH);
+        let mut hashes = read_tile(self.layout, level, index, now)?;
+        hashes.truncate(usize::try_from(width).ok()?);
+        (now > width).then_some(hashes)
+    }
+}
 
 impl audit::Tiles for Stored<'_> {
     fn tile(&mut self, level: u32, index: u64, width: u64) -> Option<Vec<Hash>> {
-        read_tile(self.0, level, index, width)
+        let looks = if self.live { LOOKS } else { 0 };
+        let stored = read_tile(self.layout, level, index, width);
+        stored.or_else(|| (0..looks).find_map(|_| self.wider(level, index, width)))
     }
 }
 
@@ -179,6 +201,10 @@ impl<'a> Walk<'a> {
         Self { layout, key, audit, report, history, due: None, recent, newest, met: false, live, signed }
     }
 
+    fn stored(&self) -> Stored<'a> {
+        Stored { layout: self.layout, key: self.key, live: self.live }
+    }
+
     fn add(&mut self, finding: Finding) {
         self.audit.findings.add(finding);
     }
@@ -213,7 +239,8 @@ impl<'a> Walk<'a> {
     fn settle(&mut self) -> io::Result<()> {
         while self.due.as_ref().is_some_and(|due| due.size == self.audit.size()) {
             let Some(due) = self.due.take() else { break };
-            self.audit.checkpoint(&due, &mut Stored(self.layout));
+            let mut stored = self.stored();
+            self.audit.checkpoint(&due, &mut stored);
             self.met |= self.newest.as_ref() == Some(&due);
             if self.recent.len() == RECENT {
                 self.recent.pop_front();
@@ -225,7 +252,8 @@ impl<'a> Walk<'a> {
     }
 
     fn leaf(&mut self, hash: Option<Hash>, place: &Place) -> io::Result<()> {
-        self.audit.leaf(hash, place, &mut Stored(self.layout));
+        let mut stored = self.stored();
+        self.audit.leaf(hash, place, &mut stored);
         self.settle()
     }
 
@@ -257,7 +285,7 @@ impl<'a> Walk<'a> {
         let name = segment_name(first);
         if first > self.audit.size() {
             let file = segment_name(self.audit.size());
-            self.missing(What::SegmentMissing, first, &file, None, "their segment is gone, or was cut")?;
+            self.missing(What::SegmentMissing, first, &file, None, "a segment is gone, or was cut")?;
         }
         let (file, header) = segment::open(self.layout, self.key.store(), first)?;
         if let Err(fault) = header {
@@ -315,6 +343,8 @@ impl<'a> Walk<'a> {
     fn told(&mut self, leaf: u64, size: u64, note: &str) {
         match self.recent.iter_mut().find(|(signed, _)| signed.note == note) {
             Some((_, told)) => *told = true,
+            // Signed after the reading began.
+            None if self.live && size > self.signed => {}
             None => {
                 let text = format!(
                     "record {leaf} tells of a checkpoint over {size} records that the history does not have"

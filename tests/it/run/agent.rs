@@ -21,7 +21,10 @@ fn text(bytes: &[u8]) -> String {
 fn the_store_is_hidden_from_the_command_and_a_run_inside_is_refused() {
     let store = Store::new();
     let path = store.path().display().to_string();
-    let seen = run(&store, &["--", "sh", "-c", &format!("ls -A {path}; {CREWTAP} --data-dir {path} run true; echo $?")]);
+    let seen = run(
+        &store,
+        &["--", "sh", "-c", &format!("ls -A {path}; {CREWTAP} --data-dir {path} run true; echo $?")],
+    );
     assert_eq!(text(&seen.stdout), "125\n");
     assert!(text(&seen.stderr).contains("this is a captured run already"), "{}", text(&seen.stderr));
     // The host itself sees the store as before.
@@ -32,9 +35,20 @@ fn the_store_is_hidden_from_the_command_and_a_run_inside_is_refused() {
 fn nothing_of_the_environment_reaches_the_agent() {
     let store = Store::new();
     let mut command = Command::new(CREWTAP);
-    command.arg("--data-dir").arg(store.path()).args(["run", "-q", "--", "sh", "-c", "echo $OPENAI_API_KEY; read x; exit 0"]);
-    let mut child =
-        command.env("OPENAI_API_KEY", "sk-test").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    command.arg("--data-dir").arg(store.path()).args([
+        "run",
+        "-q",
+        "--",
+        "sh",
+        "-c",
+        "echo $OPENAI_API_KEY; read x; exit 0",
+    ]);
+    let mut child = command
+        .env("OPENAI_API_KEY", "sk-test")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut line = [0; 8];
     std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut line).unwrap();
     assert_eq!(&line, b"sk-test\n");
@@ -57,7 +71,14 @@ fn many_runs_at_once_share_one_agent() {
     let store = Store::new();
     let started = |_| {
         let mut command = Command::new(CREWTAP);
-        command.arg("--data-dir").arg(store.path()).args(["run", "-q", "--", "sh", "-c", "echo up; read x; exit 3"]);
+        command.arg("--data-dir").arg(store.path()).args([
+            "run",
+            "-q",
+            "--",
+            "sh",
+            "-c",
+            "echo up; read x; exit 3",
+        ]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap()
     };
     let mut children: Vec<_> = (0..6).map(started).collect();
@@ -121,7 +142,10 @@ fn the_agent_learns_how_each_command_ended() {
     assert_eq!(asked[0]["start"]["argv"], serde_json::json!(["sh", "-c", "exit 4"]));
     assert_eq!(asked[0]["start"]["invoker"], std::process::id());
     assert_eq!(asked[1]["exit"], serde_json::json!({ "how": "code", "code": 4 }));
-    assert_eq!(asked[3]["exit"], serde_json::json!({ "how": "not_started", "why": "no-such-command: command not found" }));
+    assert_eq!(
+        asked[3]["exit"],
+        serde_json::json!({ "how": "not_started", "why": "no-such-command: command not found" })
+    );
 }
 
 #[test]
@@ -129,7 +153,10 @@ fn in_enforce_mode_even_root_has_no_raw_sockets() {
     let store = Store::new();
     let try_raw = "import socket\ntry: socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)\nexcept PermissionError: print('no')\nelse: print('yes')";
     assert_eq!(text(&run(&store, &["-q", "--", "python3", "-c", try_raw]).stdout), "yes\n");
-    assert_eq!(text(&run(&store, &["-q", "--mode", "enforce", "--", "python3", "-c", try_raw]).stdout), "no\n");
+    assert_eq!(
+        text(&run(&store, &["-q", "--mode", "enforce", "--", "python3", "-c", try_raw]).stdout),
+        "no\n"
+    );
 }
 
 #[test]
@@ -139,4 +166,24 @@ fn wrong_use_of_run_is_crewtaps_own_failure() {
     assert_eq!(code(&["--data-dir", "/nowhere", "run"]), Some(125));
     assert_eq!(code(&["nonsense"]), Some(2));
     assert_eq!(code(&["run", "--help"]), Some(0));
+}
+
+#[test]
+fn pipes_end_when_the_command_closes_them() {
+    use std::io::Read;
+    let store = Store::new();
+    // Standard output and descriptor 3 both lead to the pipe; the command lets go of both and lives on.
+    let script = format!(
+        "exec {CREWTAP} --data-dir {} run -q -- sh -c 'echo up; exec >&- 3>&-; read x; exit 5' 3>&1",
+        store.path().display()
+    );
+    let mut shell = Command::new("bash");
+    let mut child = shell.args(["-c", &script]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut all = String::new();
+    // Ends only if neither the wrapper nor the agent holds the pipe.
+    child.stdout.take().unwrap().read_to_string(&mut all).unwrap();
+    assert_eq!(all, "up\n");
+    assert_eq!(Client::connect(&store.path()).unwrap().status().unwrap().runs.len(), 1);
+    drop(child.stdin.take());
+    assert_eq!(child.wait().unwrap().code(), Some(5));
 }

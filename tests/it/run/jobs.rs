@@ -44,6 +44,13 @@ fn take_status(terminal: &mut Terminal) -> String {
     terminal.expect(".")
 }
 
+/// A command line that ends, with `seen`, when the shell itself has seen a job stop.
+fn until_stopped(store: &Store) -> String {
+    // Not through a pipe: `jobs` in a subshell has no jobs everywhere.
+    let list = store.path().with_file_name("jobs").display().to_string();
+    format!("until jobs >{list}; grep -Ei 'stopped|suspended' {list}; do :; done; echo 's'een")
+}
+
 #[test]
 fn exit_statuses_are_the_commands_own() {
     in_shells(|terminal, _| {
@@ -77,16 +84,37 @@ fn control_c_reaches_the_command_once_and_the_shell_sees_how_it_ended() {
         terminal.line("echo 's'tatus=$?.");
         assert_eq!(take_status(terminal), "130");
 
-        // Its status tells how often it was interrupted, counted until a second after the first time.
-        let counting = "import signal, sys\nn = 0\ndef count(*_):\n  global n\n  n += 1\n  signal.alarm(1)\n\
-            signal.signal(2, count)\nsignal.signal(14, lambda *_: sys.exit(40 + n))\n\
-            print('u' + 'p', flush=True)\nwhile True: signal.pause()\n";
         let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), counting).unwrap();
+        std::fs::write(file.path(), COUNT).unwrap();
         terminal.line(&format!("$R python3 {}; echo 's'tatus=$?.", file.path().display()));
         terminal.expect("up\r\n");
         terminal.keys("\x03");
         assert_eq!(take_status(terminal), "41");
+    });
+}
+
+/// Its status tells how often it got the signal, counted until a second after the first time.
+const COUNT: &str = "import signal, sys\nn = 0\ndef count(*_):\n  global n\n  n += 1\n  signal.alarm(1)\n\
+    for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP): signal.signal(s, count)\n\
+    signal.signal(signal.SIGALRM, lambda *_: sys.exit(40 + n))\n\
+    print('u' + 'p', flush=True)\nwhile True: signal.pause()\n";
+
+#[test]
+fn a_signal_for_the_whole_group_reaches_the_command_once() {
+    in_shells(|terminal, store| {
+        let file = store.path().with_file_name("count.py").display().to_string();
+        std::fs::write(&file, COUNT).unwrap();
+        for signal in ["INT", "TERM", "HUP"] {
+            terminal.line(&format!("$R python3 {file} &"));
+            terminal.expect("up\r\n");
+            // The job is a process group; its leader is the wrapper.
+            terminal.line(&format!("kill -{signal} %1; wait %1; echo 's'tatus=$?."));
+            assert_eq!(take_status(terminal), "41", "{signal} to the group");
+            terminal.line(&format!("$R python3 {file} &"));
+            terminal.expect("up\r\n");
+            terminal.line(&format!("kill -{signal} $!; wait $!; echo 's'tatus=$?."));
+            assert_eq!(take_status(terminal), "41", "{signal} to the wrapper");
+        }
     });
 }
 
@@ -105,7 +133,7 @@ fn control_backslash_and_quit() {
 
 #[test]
 fn control_z_fg_and_bg() {
-    in_shells(|terminal, _| {
+    in_shells(|terminal, store| {
         terminal.line("$R sh -c 'echo u\"\"p; read line; echo \"g\"ot-$line; exit 6'");
         terminal.expect("up\r\n");
         terminal.keys("\x1a");
@@ -113,7 +141,8 @@ fn control_z_fg_and_bg() {
         terminal.line("echo 's'tatus=$?.");
         assert_eq!(take_status(terminal), "148");
         // In the background it wants to read, and is stopped for it: the shell must see that, too.
-        terminal.line("bg; jobs");
+        terminal.line(&format!("bg; {}", until_stopped(store)));
+        terminal.expect("seen\r\n");
         terminal.line("fg; echo 's'tatus=$?.");
         terminal.line("hello");
         terminal.expect("got-hello");
@@ -126,9 +155,7 @@ fn a_background_reader_is_stopped_and_goes_on_in_the_foreground() {
     in_shells(|terminal, store| {
         terminal.line("$R sh -c 'echo u\"\"p; read line; echo \"g\"ot-$line; exit 6' &");
         terminal.expect("up\r\n");
-        // `wait` returns when the job stops; `jobs` of a stopped job says so.
-        let list = store.path().with_file_name("jobs").display().to_string();
-        terminal.line(&format!("until jobs >{list}; grep -Ei 'stopped|suspended' {list}; do :; done; echo 's'een"));
+        terminal.line(&until_stopped(store));
         terminal.expect("seen\r\n");
         terminal.line("fg");
         terminal.line("hello");
@@ -141,14 +168,18 @@ fn a_background_reader_is_stopped_and_goes_on_in_the_foreground() {
 #[test]
 fn a_signal_to_the_wrapper_is_passed_on() {
     in_shells(|terminal, _| {
-        terminal.line("$R sh -c 'trap \"echo c\"\"aught; exit 9\" TERM; echo u\"\"p; while :; do sleep 0.05; done' &");
+        terminal.line(
+            "$R sh -c 'trap \"echo c\"\"aught; exit 9\" TERM; echo u\"\"p; while :; do sleep 0.05; done' &",
+        );
         terminal.expect("up\r\n");
         terminal.line("kill $!; wait $!; echo 's'tatus=$?.");
         terminal.expect("caught\r\n");
         assert_eq!(take_status(terminal), "9");
         for signal in ["HUP", "USR1", "USR2", "ALRM", "INT", "QUIT", "WINCH", "RTMIN+3"] {
             let name = if signal == "RTMIN+3" { "37" } else { signal };
-            terminal.line(&format!("$R bash -c 'trap \"exit 9\" {signal}; echo u\"\"p; while :; do sleep 0.05; done' &"));
+            terminal.line(&format!(
+                "$R bash -c 'trap \"exit 9\" {signal}; echo u\"\"p; while :; do sleep 0.05; done' &"
+            ));
             terminal.expect("up\r\n");
             terminal.line(&format!("kill -{name} $!; wait $!; echo 's'tatus=$?."));
             assert_eq!(take_status(terminal), "9", "{signal}");
@@ -164,7 +195,9 @@ fn pipelines_and_standard_streams_are_the_shells() {
         terminal.line("yes | $R head -1; $R yes | head -1 >/dev/null; echo 's'tatus=$?.");
         terminal.expect("y\r\n");
         assert_eq!(take_status(terminal), "0");
-        terminal.line("$R sh -c 'echo out; echo err >&2' >/dev/null 2>/dev/null; $R sh -c 'echo \"t\"hree >&3' 3>&1");
+        terminal.line(
+            "$R sh -c 'echo out; echo err >&2' >/dev/null 2>/dev/null; $R sh -c 'echo \"t\"hree >&3' 3>&1",
+        );
         terminal.expect("three\r\n");
         assert_eq!(status(terminal, "$R sh -c '[ -t 0 ] && [ -t 1 ] && [ -t 2 ]'"), "0");
         terminal.line("a=$(sh -c 'ls /proc/self/fd'); b=$($R sh -c 'ls /proc/self/fd')");
@@ -207,7 +240,8 @@ fn an_interactive_shell_inside_has_its_own_jobs() {
         terminal.expect("again\r\n");
         terminal.keys("\x1a");
         terminal.expect(PROMPT);
-        terminal.line("kill -KILL %1; wait; echo k'i'lled");
+        // bash does not exit while it believes that it has a stopped job.
+        terminal.line("kill -KILL %1; while jobs %1 >/dev/null 2>&1; do :; done; echo k'i'lled");
         terminal.expect("killed\r\n");
         terminal.line("exit 5");
         assert_eq!(take_status(terminal), "5");
@@ -235,12 +269,17 @@ fn a_daemon_outlives_the_command_and_the_user_is_told() {
 fn a_command_goes_on_when_the_wrapper_is_killed() {
     in_shells(|terminal, store| {
         let go = store.path().with_file_name("go").display().to_string();
-        terminal.line(&format!("$R sh -c 'echo u\"\"p; until [ -e {go} ]; do sleep 0.05; done; echo w\"\"ent-on' &"));
+        terminal.line(&format!(
+            "$R sh -c 'echo u\"\"p; until [ -e {go} ]; do sleep 0.05; done; echo w\"\"ent-on' &"
+        ));
         terminal.expect("up\r\n");
         terminal.line("kill -KILL $!; wait $!; echo 's'tatus=$?.");
         assert_eq!(take_status(terminal), "137");
         // The agent has noticed that nobody will tell how the command ends.
-        terminal.line(&format!("until grep -q unreported {}/requests; do :; done; echo 'n'oticed", store.path().display()));
+        terminal.line(&format!(
+            "until grep -q unreported {}/requests; do :; done; echo 'n'oticed",
+            store.path().display()
+        ));
         terminal.expect("noticed\r\n");
         terminal.line(&format!("touch {go}"));
         terminal.expect("went-on\r\n");

@@ -78,12 +78,12 @@ impl Audit {
     /// The next leaf; no hash where the record is missing or damaged.
     pub fn leaf(&mut self, hash: Option<Hash>, place: &Place, tiles: &mut impl Tiles) {
         let leaf = self.tree.size();
-        let tiled = self.tiled(leaf, tiles);
-        if hash.is_none() && tiled.is_none() {
+        let stored = self.stored(leaf, tiles);
+        if hash.is_none() && stored.is_none() {
             self.unknown += 1;
         }
-        if let (Some(hash), Some(tiled)) = (hash, tiled)
-            && hash != tiled
+        if let (Some(hash), Some(stored)) = (hash, stored)
+            && hash != stored
         {
             self.other.get_or_insert_with(|| self.tree.clone());
             if self.suspects.len() < FINDINGS_MAX {
@@ -92,7 +92,7 @@ impl Audit {
                 self.more += 1;
             }
         }
-        let (of_record, of_tile) = (hash.or(tiled).unwrap_or_default(), tiled.or(hash).unwrap_or_default());
+        let (of_record, of_tile) = (hash.or(stored).unwrap_or_default(), stored.or(hash).unwrap_or_default());
         let full = push(&mut self.tree, of_record);
         let other = self.other.as_mut().map(|other| push(other, of_tile)).unwrap_or_default();
         for (nth, (level, index, hashes)) in full.iter().enumerate() {
@@ -105,7 +105,7 @@ impl Audit {
     }
 
     /// The leaf's hash in its tile.
-    fn tiled(&mut self, leaf: u64, tiles: &mut impl Tiles) -> Option<Hash> {
+    fn stored(&mut self, leaf: u64, tiles: &mut impl Tiles) -> Option<Hash> {
         let (index, within) = (leaf / TILE_WIDTH, leaf % TILE_WIDTH);
         if within == 0 {
             let width = self.signed.saturating_sub(leaf).min(TILE_WIDTH);

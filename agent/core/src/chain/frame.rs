@@ -295,8 +295,11 @@ fn erased(mut bytes: &[u8]) -> Result<Payload<'_>, FrameFault> {
 }
 
 fn number_bytes(len: u32, seq: u64) -> [u8; 12] {
-    let ([a, b, c, d], [e, f, g, h, i, j, k, l]) = (len.to_le_bytes(), seq.to_le_bytes());
-    [a, b, c, d, e, f, g, h, i, j, k, l]
+    let mut bytes = [0; 12];
+    let (first, second) = bytes.split_at_mut(4);
+    first.copy_from_slice(&len.to_le_bytes());
+    second.copy_from_slice(&seq.to_le_bytes());
+    bytes
 }
 
 fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {

@@ -6,6 +6,7 @@ pub mod audit;
 pub mod finding;
 pub mod frame;
 pub mod note;
+pub mod proof;
 pub mod tree;
 
 use crate::event::{Event, EventError};
@@ -29,3 +30,6 @@ impl TryFrom<frame::Frame<'_>> for Record {
         Ok(Self { leaf: frame.seq, event, payload: frame.bytes().unwrap_or_default().to_vec() })
     }
 }
+
+#[cfg(test)]
+mod tests;

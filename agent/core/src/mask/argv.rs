@@ -141,7 +141,7 @@ fn replaced(
         let Some(value) = text.get(start..range.end).filter(|value| !value.is_empty()) else { continue };
         shown.push_str(text.get(at..start).unwrap_or_default());
         let (len, digest) = (value.len(), digest(value.as_bytes()));
-        shown.push_str(&format!("[redacted:{scheme}:{len}:{digest}]"));
+        shown.extend(["[redacted:", scheme, ":", &len.to_string(), ":", &digest, "]"]);
         values.push(format!("{scheme} {len} {digest}"));
         at = range.end;
     }

@@ -19,6 +19,7 @@ mod url;
 
 use std::borrow::Cow;
 
+use crate::bodies::Masked;
 use crate::mask::digest::DigestKey;
 use crate::session::Side;
 use crate::sniff::Protocol;
@@ -48,13 +49,15 @@ pub struct Redactor {
     /// None where nothing is ever hidden.
     walk: Option<Box<dyn Walk>>,
     ledger: Ledger,
+    /// Values that [`Redactor::masked`] has told already.
+    told: u64,
 }
 
 impl Redactor {
     /// For what `side` sends in `protocol`; `None` is a stream of unknown kind.
     #[must_use]
     pub fn new(protocol: Option<Protocol>, side: Side, key: &DigestKey) -> Self {
-        Self { walk: walk(protocol, side), ledger: Ledger::new(key) }
+        Self { walk: walk(protocol, side), ledger: Ledger::new(key), told: 0 }
     }
 
     /// What to record for `bytes`, the stream's next ones: as many, with the bytes of credentials hidden.
@@ -95,6 +98,14 @@ impl Redactor {
         self.ledger.values()
     }
 
+    /// What was hidden since the last call, as the body of an event; none where nothing was.
+    pub fn masked(&mut self) -> Option<Masked> {
+        let count = self.ledger.count().saturating_sub(self.told);
+        self.told = self.ledger.count();
+        let values = self.ledger.take().iter().map(ToString::to_string).collect();
+        (count > 0).then(|| Masked { mask: "credentials".into(), count, values })
+    }
+
     /// Hands over the complete values, which makes room for more.
     pub fn take(&mut self) -> Vec<Value> {
         self.ledger.take()
@@ -103,7 +114,6 @@ impl Redactor {
 
 fn walk(protocol: Option<Protocol>, side: Side) -> Option<Box<dyn Walk>> {
     Some(match (protocol, side) {
-        (Some(Protocol::Tls | Protocol::Ssh), _) => return None,
         (Some(Protocol::H2c), side) => Box::new(http2::Frames::new(side)),
         (Some(Protocol::Postgres), Side::Client) => Box::new(postgres::Frames::default()),
         (Some(Protocol::Ftp | Protocol::Smtp | Protocol::Pop3), Side::Client) => {
@@ -111,15 +121,16 @@ fn walk(protocol: Option<Protocol>, side: Side) -> Option<Box<dyn Walk>> {
         }
         (Some(Protocol::Imap), Side::Client) => Box::new(command::Lines::tagged()),
         (Some(Protocol::Redis), Side::Client) => Box::new(redis::Requests::default()),
-        // What these servers say holds no credential.
-        (
+        // Encrypted, or servers that say nothing secret.
+        (Some(Protocol::Tls | Protocol::Ssh), _)
+        | (
             Some(
                 Protocol::Postgres
+                | Protocol::Redis
                 | Protocol::Ftp
                 | Protocol::Smtp
                 | Protocol::Pop3
-                | Protocol::Imap
-                | Protocol::Redis,
+                | Protocol::Imap,
             ),
             Side::Server,
         ) => return None,

@@ -7,205 +7,88 @@ use crate::wire::cursor::Cursor;
 
 /// In order: exact magic numbers first, then shapes, then what only a port makes likely.
 pub(super) const RULES: &[Rule] = &[
-    Rule {
-        protocol: Protocol::Tls,
-        ports: &[],
-        source: "RFC 8446 section 5.1 (record, handshake, client_hello)",
-        fits: tls,
-    },
-    Rule {
-        protocol: Protocol::Ssh,
-        ports: &[],
-        source: "RFC 4253 section 4.2",
-        fits: |b| prefix(b, b"SSH-"),
-    },
-    Rule {
-        protocol: Protocol::H2c,
-        ports: &[],
-        source: "RFC 9113 section 3.4",
-        fits: |b| prefix(b, b"PRI * HTTP/2.0\r\n"),
-    },
-    Rule {
-        protocol: Protocol::Http,
-        ports: &[],
-        source: "RFC 9112 section 3, methods of the IANA registry",
-        fits: http,
-    },
+    Rule::any(Protocol::Tls, "RFC 8446 section 5.1 (record, handshake, client_hello)", tls),
+    Rule::any(Protocol::Ssh, "RFC 4253 section 4.2", |b| prefix(b, b"SSH-")),
+    Rule::any(Protocol::H2c, "RFC 9113 section 3.4", |b| prefix(b, b"PRI * HTTP/2.0\r\n")),
+    Rule::any(Protocol::Http, "RFC 9112 section 3, methods of the IANA registry", http),
     // Before PostgreSQL, whose version 3 looks like Kafka's Metadata request of that number.
-    Rule {
-        protocol: Protocol::Kafka,
-        ports: &[9092, 9093, 9094, 19092, 29092],
-        source: "Kafka protocol guide, request header",
-        fits: |b| kafka(b, 0..=92),
-    },
-    Rule {
-        protocol: Protocol::Postgres,
-        ports: &[],
-        source: "PostgreSQL 17 manual, section 53.7 (StartupMessage, SSLRequest, GSSENCRequest, CancelRequest)",
-        fits: postgres,
-    },
-    Rule {
-        protocol: Protocol::Amqp,
-        ports: &[],
-        source: "AMQP 0-9-1 section 4.2.2; AMQP 1.0 part 2.2",
-        fits: amqp,
-    },
-    Rule {
-        protocol: Protocol::Bolt,
-        ports: &[],
-        source: "Bolt protocol, handshake: 0x6060B017",
-        fits: |b| prefix(b, &[0x60, 0x60, 0xb0, 0x17]),
-    },
-    Rule {
-        protocol: Protocol::Socks,
-        ports: &[1080, 1081, 7890, 9050, 9150],
-        source: "RFC 1928 section 3; SOCKS 4 memo (Koblas)",
-        fits: socks,
-    },
-    Rule {
-        protocol: Protocol::Mongodb,
-        ports: &[],
-        source: "MongoDB wire protocol, standard message header",
-        fits: mongodb,
-    },
-    Rule {
-        protocol: Protocol::Mqtt,
-        ports: &[],
-        source: "MQTT 3.1.1 section 3.1 (CONNECT), MQTT 5 section 3.1",
-        fits: mqtt,
-    },
-    Rule {
-        protocol: Protocol::Tds,
-        ports: &[],
-        source: "MS-TDS section 2.2.3.1 (packet header), 2.2.6.5 (PRELOGIN)",
-        fits: tds,
-    },
-    Rule {
-        protocol: Protocol::Rdp,
-        ports: &[],
-        source: "MS-RDPBCGR section 2.2.1.1 (TPKT, X.224 connection request)",
-        fits: rdp,
-    },
-    Rule {
-        protocol: Protocol::Smb,
-        ports: &[],
-        source: "MS-SMB2 section 2.1 (direct TCP transport), 2.2.1",
-        fits: smb,
-    },
+    Rule::on(
+        &[9092, 9093, 9094, 19092, 29092],
+        Protocol::Kafka,
+        "Kafka protocol guide, request header",
+        |b| kafka(b, 0..=92),
+    ),
+    Rule::any(
+        Protocol::Postgres,
+        "PostgreSQL 17 manual, section 53.7 (StartupMessage, SSLRequest, GSSENCRequest, CancelRequest)",
+        postgres,
+    ),
+    Rule::any(Protocol::Amqp, "AMQP 0-9-1 section 4.2.2; AMQP 1.0 part 2.2", amqp),
+    Rule::any(Protocol::Bolt, "Bolt protocol, handshake: 0x6060B017", |b| {
+        prefix(b, &[0x60, 0x60, 0xb0, 0x17])
+    }),
+    Rule::on(
+        &[1080, 1081, 7890, 9050, 9150],
+        Protocol::Socks,
+        "RFC 1928 section 3; SOCKS 4 memo (Koblas)",
+        socks,
+    ),
+    Rule::any(Protocol::Mongodb, "MongoDB wire protocol, standard message header", mongodb),
+    Rule::any(Protocol::Mqtt, "MQTT 3.1.1 section 3.1 (CONNECT), MQTT 5 section 3.1", mqtt),
+    Rule::any(Protocol::Tds, "MS-TDS section 2.2.3.1 (packet header), 2.2.6.5 (PRELOGIN)", tds),
+    Rule::any(Protocol::Rdp, "MS-RDPBCGR section 2.2.1.1 (TPKT, X.224 connection request)", rdp),
+    Rule::any(Protocol::Smb, "MS-SMB2 section 2.1 (direct TCP transport), 2.2.1", smb),
     // A Cassandra frame has no or few flags where SOCKS counts its methods.
-    Rule {
-        protocol: Protocol::Socks,
-        ports: &[],
-        source: "RFC 1928 section 3; SOCKS 4 memo (Koblas)",
-        fits: socks,
-    },
-    Rule {
-        protocol: Protocol::Cassandra,
-        ports: &[],
-        source: "Cassandra native protocol v4 section 2, v5 section 2.3",
-        fits: cassandra,
-    },
-    Rule {
-        protocol: Protocol::Clickhouse,
-        ports: &[],
-        source: "ClickHouse native protocol, ClientHello",
-        fits: clickhouse,
-    },
-    Rule {
-        protocol: Protocol::Oracle,
-        ports: &[],
-        source: "Oracle Net (TNS) connect packet, as described by Wireshark's dissector",
-        fits: oracle,
-    },
-    Rule {
-        protocol: Protocol::Ldap,
-        ports: &[],
-        source: "RFC 4511 sections 4.2 (bind), 4.5 (search), 4.12 (extended)",
-        fits: ldap,
-    },
-    Rule { protocol: Protocol::Git, ports: &[], source: "gitprotocol-pack, git transport", fits: git },
-    Rule {
-        protocol: Protocol::Rsync,
-        ports: &[],
-        source: "rsyncd greeting, csprotocol.txt",
-        fits: |b| prefix(b, b"@RSYNCD:"),
-    },
-    Rule {
-        protocol: Protocol::Redis,
-        ports: &[],
-        source: "RESP specification, array of bulk strings",
-        fits: redis_array,
-    },
-    Rule {
-        protocol: Protocol::Dns,
-        ports: &[53],
-        source: "RFC 7766 section 8, RFC 1035 section 4.1.1",
-        fits: |b| dns(b, false),
-    },
-    Rule {
-        protocol: Protocol::Dns,
-        ports: &[],
-        source: "RFC 7766 section 8, RFC 1035 section 4.1.1 (recursion desired, no answers)",
-        fits: |b| dns(b, true),
-    },
-    Rule {
-        protocol: Protocol::Kafka,
-        ports: &[],
-        source: "Kafka protocol guide, request header with ApiVersions (key 18)",
-        fits: |b| kafka(b, 18..=18),
-    },
-    Rule {
-        protocol: Protocol::Smtp,
-        ports: &[],
-        source: "RFC 5321 section 4.1.1.1",
-        fits: |b| any([prefix_any_case(b, b"EHLO "), prefix_any_case(b, b"HELO ")]),
-    },
-    Rule {
-        protocol: Protocol::Ftp,
-        ports: &[21, 2121],
-        source: "RFC 959 section 5.3.1",
-        fits: |b| {
-            any([prefix_any_case(b, b"USER "), prefix_any_case(b, b"AUTH "), prefix_any_case(b, b"FEAT\r")])
-        },
-    },
-    Rule {
-        protocol: Protocol::Pop3,
-        ports: &[110],
-        source: "RFC 1939 section 7, RFC 2449 section 5",
-        fits: |b| {
-            any([
-                prefix_any_case(b, b"USER "),
-                prefix_any_case(b, b"CAPA\r"),
-                prefix_any_case(b, b"APOP "),
-                prefix_any_case(b, b"STLS\r"),
-            ])
-        },
-    },
-    Rule {
-        protocol: Protocol::Redis,
-        ports: &[6379, 6380],
-        source: "RESP specification, inline commands",
-        fits: |b| {
-            any([prefix_any_case(b, b"PING"), prefix_any_case(b, b"AUTH "), prefix_any_case(b, b"INFO")])
-        },
-    },
-    Rule {
-        protocol: Protocol::Memcached,
-        ports: &[11211],
-        source: "memcached protocol.txt",
-        fits: |b| {
-            any([
-                prefix(b, b"get "),
-                prefix(b, b"gets "),
-                prefix(b, b"set "),
-                prefix(b, b"add "),
-                prefix(b, b"stats"),
-                prefix(b, b"version\r"),
-                prefix(b, b"mg "),
-                prefix(b, b"ms "),
-            ])
-        },
-    },
+    Rule::any(Protocol::Socks, "RFC 1928 section 3; SOCKS 4 memo (Koblas)", socks),
+    Rule::any(Protocol::Cassandra, "Cassandra native protocol v4 section 2, v5 section 2.3", cassandra),
+    Rule::any(Protocol::Clickhouse, "ClickHouse native protocol, ClientHello", clickhouse),
+    Rule::any(
+        Protocol::Oracle,
+        "Oracle Net (TNS) connect packet, as described by Wireshark's dissector",
+        oracle,
+    ),
+    Rule::any(Protocol::Ldap, "RFC 4511 sections 4.2 (bind), 4.5 (search), 4.12 (extended)", ldap),
+    Rule::any(Protocol::Git, "gitprotocol-pack, git transport", git),
+    Rule::any(Protocol::Rsync, "rsyncd greeting, csprotocol.txt", |b| prefix(b, b"@RSYNCD:")),
+    Rule::any(Protocol::Redis, "RESP specification, array of bulk strings", redis_array),
+    Rule::on(&[53], Protocol::Dns, "RFC 7766 section 8, RFC 1035 section 4.1.1", |b| dns(b, false)),
+    Rule::any(
+        Protocol::Dns,
+        "RFC 7766 section 8, RFC 1035 section 4.1.1 (recursion desired, no answers)",
+        |b| dns(b, true),
+    ),
+    Rule::any(Protocol::Kafka, "Kafka protocol guide, request header with ApiVersions (key 18)", |b| {
+        kafka(b, 18..=18)
+    }),
+    Rule::any(Protocol::Smtp, "RFC 5321 section 4.1.1.1", |b| {
+        any([prefix_any_case(b, b"EHLO "), prefix_any_case(b, b"HELO ")])
+    }),
+    Rule::on(&[21, 2121], Protocol::Ftp, "RFC 959 section 5.3.1", |b| {
+        any([prefix_any_case(b, b"USER "), prefix_any_case(b, b"AUTH "), prefix_any_case(b, b"FEAT\r")])
+    }),
+    Rule::on(&[110], Protocol::Pop3, "RFC 1939 section 7, RFC 2449 section 5", |b| {
+        any([
+            prefix_any_case(b, b"USER "),
+            prefix_any_case(b, b"CAPA\r"),
+            prefix_any_case(b, b"APOP "),
+            prefix_any_case(b, b"STLS\r"),
+        ])
+    }),
+    Rule::on(&[6379, 6380], Protocol::Redis, "RESP specification, inline commands", |b| {
+        any([prefix_any_case(b, b"PING"), prefix_any_case(b, b"AUTH "), prefix_any_case(b, b"INFO")])
+    }),
+    Rule::on(&[11211], Protocol::Memcached, "memcached protocol.txt", |b| {
+        any([
+            prefix(b, b"get "),
+            prefix(b, b"gets "),
+            prefix(b, b"set "),
+            prefix(b, b"add "),
+            prefix(b, b"stats"),
+            prefix(b, b"version\r"),
+            prefix(b, b"mg "),
+            prefix(b, b"ms "),
+        ])
+    }),
 ];
 
 /// The record header of a handshake and the type of its first message.
@@ -411,7 +294,7 @@ fn git(bytes: &[u8]) -> Fit {
 
 /// `*N\r\n$L\r\n` and the first letter of a command.
 fn redis_array(bytes: &[u8]) -> Fit {
-    fn number<'a>(bytes: &'a [u8], sign: u8) -> Result<&'a [u8], Fit> {
+    fn number(bytes: &[u8], sign: u8) -> Result<&[u8], Fit> {
         let Some((first, rest)) = bytes.split_first() else { return Err(Fit::Maybe) };
         let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
         if *first != sign || digits > 7 {
@@ -481,7 +364,7 @@ fn kafka(bytes: &[u8], keys: std::ops::RangeInclusive<u16>) -> Fit {
 /// SOCKS 5: as many methods as announced, each assigned. SOCKS 4: command, port, address, user id and its end.
 fn socks(bytes: &[u8]) -> Fit {
     match bytes {
-        [5] | [4] => Fit::Maybe,
+        [4 | 5] => Fit::Maybe,
         [5, count @ 1..=9, methods @ ..] => {
             let assigned = |method: &u8| *method <= 9 || *method >= 0x80;
             let count = usize::from(*count);

@@ -5,79 +5,26 @@
 use super::{Fit, Protocol, Rule, header, prefix, prefix_any_case};
 
 pub(super) const RULES: &[Rule] = &[
-    Rule {
-        protocol: Protocol::Ssh,
-        ports: &[],
-        source: "RFC 4253 section 4.2",
-        fits: |b| prefix(b, b"SSH-"),
-    },
-    Rule {
-        protocol: Protocol::Mysql,
-        ports: &[],
-        source: "MySQL internals, Protocol::HandshakeV10 and ERR packet",
-        fits: mysql,
-    },
-    Rule {
-        protocol: Protocol::Vnc,
-        ports: &[],
-        source: "RFC 6143 section 7.1.1",
-        fits: |b| prefix(b, b"RFB 0"),
-    },
-    Rule {
-        protocol: Protocol::Nats,
-        ports: &[],
-        source: "NATS client protocol, INFO",
-        fits: |b| prefix(b, b"INFO {"),
-    },
-    Rule {
-        protocol: Protocol::Rsync,
-        ports: &[],
-        source: "rsyncd greeting, csprotocol.txt",
-        fits: |b| prefix(b, b"@RSYNCD:"),
-    },
-    Rule {
-        protocol: Protocol::Imap,
-        ports: &[],
-        source: "RFC 3501 section 7.1 (greeting)",
-        fits: |b| {
-            super::any([
-                prefix_any_case(b, b"* OK"),
-                prefix_any_case(b, b"* PREAUTH"),
-                prefix_any_case(b, b"* BYE"),
-            ])
-        },
-    },
-    Rule { protocol: Protocol::Pop3, ports: &[], source: "RFC 1939 section 4", fits: |b| prefix(b, b"+OK") },
-    Rule {
-        protocol: Protocol::Smtp,
-        ports: &[25, 587, 2525],
-        source: "RFC 5321 section 4.2 (220, 554)",
-        fits: reply,
-    },
-    Rule {
-        protocol: Protocol::Ftp,
-        ports: &[21, 2121],
-        source: "RFC 959 section 5.4 (120, 220, 421)",
-        fits: reply,
-    },
-    Rule {
-        protocol: Protocol::Smtp,
-        ports: &[],
-        source: "RFC 5321 section 4.2: ESMTP in the greeting",
-        fits: |b| greeting(b, b"SMTP"),
-    },
-    Rule {
-        protocol: Protocol::Ftp,
-        ports: &[],
-        source: "RFC 959 section 5.4: FTP in the greeting",
-        fits: |b| greeting(b, b"FTP"),
-    },
-    Rule {
-        protocol: Protocol::Telnet,
-        ports: &[],
-        source: "RFC 854: IAC and DO, DONT, WILL or WONT",
-        fits: |b| header::<2>(b, &[Some(255)], |[_, verb]| (251..=254).contains(verb)),
-    },
+    Rule::any(Protocol::Ssh, "RFC 4253 section 4.2", |b| prefix(b, b"SSH-")),
+    Rule::any(Protocol::Mysql, "MySQL internals, Protocol::HandshakeV10 and ERR packet", mysql),
+    Rule::any(Protocol::Vnc, "RFC 6143 section 7.1.1", |b| prefix(b, b"RFB 0")),
+    Rule::any(Protocol::Nats, "NATS client protocol, INFO", |b| prefix(b, b"INFO {")),
+    Rule::any(Protocol::Rsync, "rsyncd greeting, csprotocol.txt", |b| prefix(b, b"@RSYNCD:")),
+    Rule::any(Protocol::Imap, "RFC 3501 section 7.1 (greeting)", |b| {
+        super::any([
+            prefix_any_case(b, b"* OK"),
+            prefix_any_case(b, b"* PREAUTH"),
+            prefix_any_case(b, b"* BYE"),
+        ])
+    }),
+    Rule::any(Protocol::Pop3, "RFC 1939 section 4", |b| prefix(b, b"+OK")),
+    Rule::on(&[25, 587, 2525], Protocol::Smtp, "RFC 5321 section 4.2 (220, 554)", reply),
+    Rule::on(&[21, 2121], Protocol::Ftp, "RFC 959 section 5.4 (120, 220, 421)", reply),
+    Rule::any(Protocol::Smtp, "RFC 5321 section 4.2: ESMTP in the greeting", |b| greeting(b, b"SMTP")),
+    Rule::any(Protocol::Ftp, "RFC 959 section 5.4: FTP in the greeting", |b| greeting(b, b"FTP")),
+    Rule::any(Protocol::Telnet, "RFC 854: IAC and DO, DONT, WILL or WONT", |b| {
+        header::<2>(b, &[Some(255)], |[_, verb]| (251..=254).contains(verb))
+    }),
 ];
 
 /// Packet 0 with protocol version 10 and a version text, or the error of a server that refuses this host.

@@ -10,7 +10,8 @@ use aya::{
     Ebpf, EbpfLoader, Pod,
     maps::{Map, MapData, RingBuf},
     programs::{
-        CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, ProgramError, SockOps, TracePoint,
+        CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, ProgramError, SockOps,
+        TracePoint,
         links::{FdLink, LinkError},
     },
 };
@@ -19,7 +20,7 @@ use std::{fs::File, path::Path};
 /// The kernel programs.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../../agent-ebpf/crewtap.bpf.o");
 
-/// The sock_addr programs.
+/// The `sock_addr` programs.
 const SOCK_ADDR: [&str; 8] = [
     "crewtap_connect4",
     "crewtap_connect6",
@@ -42,7 +43,7 @@ const TRACEPOINTS: [(&str, &str, &str); 4] = [
 /// The tracepoint of socket(2), which is not free: it is attached on demand.
 const SOCKET_TRACEPOINT: (&str, &str, &str) = ("crewtap_socket", "syscalls", "sys_enter_socket");
 
-/// Linux 5.18: bpf_set_retval.
+/// Linux 5.18: `bpf_set_retval`.
 const SET_RETVAL_SINCE: (u32, u32) = (5, 18);
 
 /// Linux 5.15: links of tracepoints, which can be pinned. Before, the tracepoints end with the agent, and after its
@@ -86,9 +87,8 @@ impl Loaded {
 
     /// A map, by name.
     pub(super) fn table<K: Pod, V: Pod>(&self, name: &'static str) -> Result<Table<K, V>, KernelError> {
-        let data = match self.ebpf.map(name) {
-            Some(Map::Array(data) | Map::HashMap(data) | Map::LruHashMap(data)) => data,
-            _ => return Err(KernelError::Object(name)),
+        let Some(Map::Array(data) | Map::HashMap(data) | Map::LruHashMap(data)) = self.ebpf.map(name) else {
+            return Err(KernelError::Object(name));
         };
         Table::new(data).map_err(KernelError::io("open a kernel map"))
     }
@@ -190,7 +190,8 @@ fn to_fd_link<L: TryInto<FdLink, Error = LinkError>>(link: L) -> Result<Option<F
 /// The running kernel's version.
 fn kernel_version() -> Result<(u32, u32), KernelError> {
     let names = nix::sys::utsname::uname();
-    let names = names.map_err(|errno| KernelError::Io { action: "ask for the kernel's version", source: errno.into() })?;
+    let names =
+        names.map_err(|errno| KernelError::Io { action: "ask for the kernel's version", source: errno.into() })?;
     let release = names.release().to_string_lossy().into_owned();
     let mut numbers = release.split(['.', '-', '+']).map_while(|part| part.parse().ok());
     Ok((numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)))

@@ -1,11 +1,7 @@
 //! Events from the kernel, read from its ring buffer.
 
 use super::origin::text;
-use crate::capture::{
-    cgroup::CgroupId,
-    netns::from_words,
-    sys::read_pod,
-};
+use crate::capture::{cgroup::CgroupId, netns::from_words, sys::read_pod};
 use aya::maps::{MapData, RingBuf};
 use crewtap_ebpf::{
     AcceptedEvent, BypassEvent, EVENT_ACCEPTED, EVENT_BYPASS, EVENT_EXEC, EVENT_EXIT, EVENT_FORK, EVENT_MOVED,

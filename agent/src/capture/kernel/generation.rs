@@ -13,7 +13,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The inode of the initial pid namespace (include/linux/proc_ns.h).
+/// The inode of the initial pid namespace (`include/linux/proc_ns.h`).
 const INITIAL_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
 
 /// This agent's generation.
@@ -103,10 +103,10 @@ impl Generation {
     /// never without programs.
     pub(super) fn remove_empty_stale(&self) -> Result<(), KernelError> {
         for (pins, cgroup) in self.others()? {
-            if let Some(cgroup) = cgroup {
-                if cgroup.is_populated()? || cgroup.remove().is_err() {
-                    continue;
-                }
+            if let Some(cgroup) = cgroup
+                && (cgroup.is_populated()? || cgroup.remove().is_err())
+            {
+                continue;
             }
             remove_pins(&pins)?;
         }

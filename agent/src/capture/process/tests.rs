@@ -13,14 +13,18 @@ fn no_digest() -> Box<Digest> {
 fn a_name_with_parentheses_and_blanks_does_not_shift_the_fields() {
     let line = b"42 (a) b (c) S 7 8 9 34816 8 4194304 1 2 3 4 5 6 7 8 20 0 1 0 98765 1 2 3";
     let stat = parse_stat(line).unwrap();
-    assert_eq!(stat, Stat { comm: "a) b (c".into(), state: 'S', ppid: 7, group: 8, session: 9, start_ticks: 98765 });
+    assert_eq!(
+        stat,
+        Stat { comm: "a) b (c".into(), state: 'S', ppid: 7, group: 8, session: 9, start_ticks: 98765 }
+    );
     assert_eq!(parse_stat(b"42 (cut) S 7 8"), None);
 }
 
 #[test]
 fn status_tells_ids_groups_and_umask() {
     let text = "Name:\tx\nUmask:\t0027\nUid:\t1000\t0\t0\t0\nGid:\t1001\t0\t0\t0\nGroups:\t4 27 1001 \nSigIgn:\t0000000000001000\n";
-    let expected = Status { uid: 1000, gid: 1001, groups: vec![4, 27, 1001], umask: Some(0o27), ignored: 0x1000 };
+    let expected =
+        Status { uid: 1000, gid: 1001, groups: vec![4, 27, 1001], umask: Some(0o27), ignored: 0x1000 };
     assert_eq!(parse_status(text), Some(expected));
 }
 
@@ -58,7 +62,11 @@ fn the_cache_reads_once_per_program_and_notices_the_end() {
 #[test]
 fn a_long_argument_vector_is_cut_and_says_so() {
     let long = "x".repeat(limits::ARGV_BYTES_MAX);
-    let mut child = Command::new("sh").args(["-c", "read x; exit 0", "name", &long, "behind"]).stdin(Stdio::piped()).spawn().unwrap();
+    let mut child = Command::new("sh")
+        .args(["-c", "read x; exit 0", "name", &long, "behind"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
     let argv = arguments(child.id()).unwrap();
     assert_eq!(argv.last().unwrap(), "…");
     assert!(argv.iter().map(|word| word.len() + 1).sum::<usize>() <= limits::ARGV_BYTES_MAX + 8);

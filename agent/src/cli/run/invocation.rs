@@ -86,12 +86,9 @@ fn as_other(
     umask: u32,
 ) -> anyhow::Result<Invocation> {
     let name = OsStr::new(&user.name);
-    for (key, value) in [
-        ("HOME", user.dir.as_os_str()),
-        ("USER", name),
-        ("LOGNAME", name),
-        ("SHELL", user.shell.as_os_str()),
-    ] {
+    for (key, value) in
+        [("HOME", user.dir.as_os_str()), ("USER", name), ("LOGNAME", name), ("SHELL", user.shell.as_os_str())]
+    {
         set(&mut environment, joined(OsStr::new(key), value));
     }
     Ok(Invocation {

@@ -17,6 +17,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use super::spec::{NotStarted, Sheet, Spec};
+use super::witness::Witness;
 use crate::capture::{process, sys};
 use crate::control::Exit;
 
@@ -129,6 +130,7 @@ pub(super) struct Wrapped {
     cgroup: PathBuf,
     /// Kept open until the stage has read it.
     _spec: Sheet,
+    witness: io::Result<Witness>,
 }
 
 impl Wrapped {
@@ -145,7 +147,7 @@ impl Wrapped {
             .env_clear()
             .spawn()?;
         let pid = Pid::from_raw(i32::try_from(child.id()).map_err(io::Error::other)?);
-        Ok(Self { pid, report, cgroup: spec.cgroup.clone(), _spec: sheet })
+        Ok(Self { pid, report, cgroup: spec.cgroup.clone(), _spec: sheet, witness: Witness::start() })
     }
 
     /// Passes signals and stops on until the command has ended.
@@ -167,12 +169,15 @@ impl Wrapped {
     }
 
     /// Whether a signal that reached the wrapper has not reached the command as well.
-    fn is_for_command(&self, signal: &siginfo, number: i32) -> bool {
+    fn is_for_command(&mut self, signal: &siginfo, number: i32) -> bool {
         if signal.ssi_code == SI_KERNEL {
             return !FROM_TERMINAL.iter().any(|known| *known as i32 == number);
         }
         // What the command's own tree sends goes to its process group, or is not meant for the wrapper.
-        signal.ssi_pid != std::process::id() && !is_in_cgroup(signal.ssi_pid, &self.cgroup)
+        if signal.ssi_pid == std::process::id() || is_in_cgroup(signal.ssi_pid, &self.cgroup) {
+            return false;
+        }
+        !self.witness.as_mut().is_ok_and(|witness| witness.saw(number, signal.ssi_pid))
     }
 
     fn look(&mut self) -> io::Result<Option<End>> {
@@ -240,7 +245,7 @@ fn is_in_cgroup(pid: u32, directory: &Path) -> bool {
     let Ok(text) = std::fs::read_to_string(format!("/proc/{pid}/cgroup")) else { return false };
     let line = text.lines().find_map(|line| line.strip_prefix("0::"));
     // The directory is seen through some mount of the hierarchy, the line counts from its root.
-    let below = line.map(|path| Path::new(path.trim_start_matches('/'))).unwrap_or(Path::new(""));
+    let below = Path::new(line.unwrap_or_default().trim_start_matches('/'));
     below.ancestors().any(|above| !above.as_os_str().is_empty() && directory.ends_with(above))
 }
 

@@ -43,7 +43,7 @@ pub(super) struct Lines {
     place: Place,
     word: Vec<u8>,
     /// Whole lines that are still to be hidden, and the mechanism's name.
-    lines: u8,
+    to_hide: u8,
     scheme: String,
     announced: Announced,
 }
@@ -60,7 +60,7 @@ impl Lines {
     }
 
     const fn new(tagged: bool, place: Place) -> Self {
-        Self { tagged, place, word: Vec::new(), lines: 0, scheme: String::new(), announced: Announced::No }
+        Self { tagged, place, word: Vec::new(), to_hide: 0, scheme: String::new(), announced: Announced::No }
     }
 
     fn line_end(&mut self, ledger: &mut Ledger) {
@@ -71,14 +71,14 @@ impl Lines {
             return;
         }
         match self.place {
-            Place::Mechanism => self.lines = lines_of(&self.word, false),
+            Place::Mechanism => self.to_hide = lines_of(&self.word, false),
             Place::Secret => ledger.end(),
             _ => {}
         }
         self.word.clear();
         self.announced = Announced::No;
-        self.place = if self.lines > 0 {
-            self.lines -= 1;
+        self.place = if self.to_hide > 0 {
+            self.to_hide -= 1;
             ledger.begin_next(&self.scheme);
             Place::Secret
         } else if self.tagged {
@@ -103,7 +103,7 @@ impl Lines {
             },
             Place::Name(scheme) => secret(scheme, ledger),
             Place::Mechanism => {
-                self.lines = lines_of(&word, true);
+                self.to_hide = lines_of(&word, true);
                 let place = secret("sasl", ledger);
                 self.scheme = "sasl".into();
                 place

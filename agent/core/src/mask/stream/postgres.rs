@@ -1,6 +1,6 @@
 //! What a `PostgreSQL` client sends: passwords and SASL messages are hidden.
 //!
-//! Owns message boundaries of the frontend (PostgreSQL 17 manual, chapter 53.7). The startup packet is shown (user,
+//! Owns message boundaries of the frontend (`PostgreSQL` 17 manual, chapter 53.7). The startup packet is shown (user,
 //! database), every `p` message (`PasswordMessage`, `SASLInitialResponse`, `SASLResponse`, `GSSResponse`) keeps its type and
 //! length and loses its body. Where the boundaries are lost, everything that follows is hidden. SQL texts are shown,
 //! passwords in them included: they are the masking engine's.
@@ -8,6 +8,7 @@
 use super::ledger::Ledger;
 use super::url::hide;
 use super::{Fate, Walk};
+use crate::wire::cursor::Cursor;
 
 /// Longest startup packet that the server takes (`MAX_STARTUP_PACKET_LENGTH`).
 const STARTUP_BYTES_MAX: u32 = 10_000;
@@ -51,9 +52,9 @@ impl Default for Frames {
 
 impl Frames {
     fn startup_complete(&mut self, ledger: &mut Ledger) {
-        let [a, b, c, d, e, f, g, h] = self.header.to_be_bytes();
-        let len = u32::from_be_bytes([a, b, c, d]);
-        let code = u32::from_be_bytes([e, f, g, h]);
+        let header = self.header.to_be_bytes();
+        let mut fields = Cursor::new(&header);
+        let (len, code) = (fields.u32().unwrap_or_default(), fields.u32().unwrap_or_default());
         let request = matches!(code, SSL_REQUEST | GSSENC_REQUEST) && len == 8;
         if request {
             self.asked = true;

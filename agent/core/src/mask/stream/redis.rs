@@ -82,23 +82,20 @@ impl Requests {
         if self.index == 0 {
             self.command.clone_from(&word);
         }
-        self.next = match (self.command.as_slice(), word.as_slice(), self.next) {
-            (_, _, Next::User) => Next::Password,
-            (b"auth", _, _) if self.index == 0 => {
+        let after_user = self.next == Next::User;
+        self.next = match (self.command.as_slice(), word.as_slice()) {
+            _ if after_user => Next::Password,
+            (b"auth", _) if self.index == 0 => {
                 if self.count >= 3 {
                     Next::User
                 } else {
                     Next::Password
                 }
             }
-            (b"hello" | b"migrate", b"auth2", _) | (b"hello", b"auth", _) => Next::User,
-            (b"migrate", b"auth", _) => Next::Password,
-            (
-                b"config" | b"sentinel",
-                b"requirepass" | b"masterauth" | b"auth-pass" | b"sentinel-pass",
-                _,
-            )
-            | (b"config", b"tls-key-file-pass" | b"tls-client-key-file-pass", _) => Next::Password,
+            (b"hello" | b"migrate", b"auth2") | (b"hello", b"auth") => Next::User,
+            (b"migrate", b"auth")
+            | (b"config" | b"sentinel", b"requirepass" | b"masterauth" | b"auth-pass" | b"sentinel-pass")
+            | (b"config", b"tls-key-file-pass" | b"tls-client-key-file-pass") => Next::Password,
             _ => Next::Ordinary,
         };
         self.index += 1;

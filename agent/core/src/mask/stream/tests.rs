@@ -24,7 +24,7 @@ fn shown(protocol: Option<Protocol>, side: Side, bytes: &[u8]) -> (String, Vec<S
         pieces.finish();
         assert_eq!((&joined, pieces.values()), (&shown, redactor.values()), "pieces of {size}");
     }
-    assert_eq!(redactor.count() as usize, redactor.values().len());
+    assert_eq!(redactor.count(), redactor.values().len() as u64);
     (String::from_utf8_lossy(&shown).into_owned(), values)
 }
 
@@ -146,6 +146,17 @@ fn kept_values_are_bounded_and_all_are_counted() {
     }
     redactor.finish();
     assert_eq!((redactor.values().len(), redactor.count()), (crate::limits::REDACTED_VALUES_MAX, 1000));
+}
+
+#[test]
+fn an_event_tells_what_is_new() {
+    let mut redactor = Redactor::new(None, Side::Client, &key());
+    redactor.feed(b"Cookie: a\r\nHost: h\r\nCookie: b");
+    let masked = redactor.masked().unwrap();
+    assert_eq!((masked.mask.as_str(), masked.count, masked.values.len()), ("credentials", 1, 1));
+    assert_eq!(redactor.masked(), None, "the second one is still open");
+    redactor.finish();
+    assert_eq!(redactor.masked().unwrap().values, [format!("cookie 1 {}", key().digest(b"b"))]);
 }
 
 #[test]

@@ -84,7 +84,9 @@ impl Scan {
 
     fn next(&mut self, byte: u8, ledger: &mut Ledger) -> Place {
         match (self.place, byte) {
-            (Place::Bracket, b']') | (Place::Password, b'@') => return Place::Authority,
+            (Place::Bracket, b']') | (Place::Password, b'@') | (Place::ColonSlash, b'/') => {
+                return Place::Authority;
+            }
             (Place::Bracket, byte) if !ends_authority(byte) => return Place::Bracket,
             (Place::Authority, b'[') => return Place::Bracket,
             (Place::Authority, b':') => {
@@ -94,7 +96,6 @@ impl Scan {
             (Place::Authority, byte) if !ends_authority(byte) => return Place::Authority,
             (Place::Name, b'=') => return self.parameter(ledger),
             (Place::Colon, b'/') => return Place::ColonSlash,
-            (Place::ColonSlash, b'/') => return Place::Authority,
             _ => {}
         }
         match byte {

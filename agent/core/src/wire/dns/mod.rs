@@ -188,8 +188,8 @@ impl Message {
                 }
             }
         }
-        let named = self.answers.iter().filter(|answer| names.contains(&answer.name.as_str()));
-        named.filter_map(|answer| Some((answer.address?, question.name.clone()))).collect()
+        let believed = self.answers.iter().filter(|answer| names.contains(&answer.name.as_str()));
+        believed.filter_map(|answer| Some((answer.address?, question.name.clone()))).collect()
     }
 }
 

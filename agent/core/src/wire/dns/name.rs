@@ -29,7 +29,7 @@ impl Name {
                 match byte {
                     b'.' | b'\\' | b'"' | b';' => text.extend(['\\', char::from(*byte)]),
                     b'!'..=b'~' => text.push(char::from(byte.to_ascii_lowercase())),
-                    _ => text.push_str(&format!("\\{byte:03}")),
+                    _ => text.extend(["\\", format!("{byte:03}").as_str()]),
                 }
             }
         }

@@ -11,7 +11,9 @@ use super::{DnsError, Framing, Message, Refusal, first_question, fuzz_dns, refus
 fn head(flags: u16, counts: [u16; 4]) -> Vec<u8> {
     let mut bytes = vec![0x12, 0x34];
     bytes.extend(flags.to_be_bytes());
-    counts.iter().for_each(|count| bytes.extend(count.to_be_bytes()));
+    for count in counts {
+        bytes.extend(count.to_be_bytes());
+    }
     bytes
 }
 

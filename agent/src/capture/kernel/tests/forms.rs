@@ -1,4 +1,4 @@
-//! The less usual ways to connect: non-blocking, io_uring, fast open, MPTCP, threads, forks, real programs.
+//! The less usual ways to connect: non-blocking, `io_uring`, fast open, MPTCP, threads, forks, real programs.
 
 use super::lab::{Lab, read_all, stdout};
 use crate::capture::kernel::{Mode, Origin, Transport};
@@ -33,7 +33,8 @@ select.select([], [s], [], 20); print(s.getsockopt(socket.SOL_SOCKET, socket.SO_
 fn fast_open() {
     let lab = Lab::new(Mode::Record);
     let sends = "s = tcp(); s.settimeout(None); print(s.sendto(b'hello', 0x20000000, ('203.0.113.9', 4443)))";
-    let connects = "s = tcp(); s.settimeout(None); s.setsockopt(socket.IPPROTO_TCP, 30, 1); s.connect(('203.0.113.9', 4443))
+    let connects =
+        "s = tcp(); s.settimeout(None); s.setsockopt(socket.IPPROTO_TCP, 30, 1); s.connect(('203.0.113.9', 4443))
 print(s.send(b'hello')); print(s.getpeername()[0])";
     for source in [sends, connects, sends, connects] {
         let (printed, origin) = one_connect(&lab, source);
@@ -109,7 +110,7 @@ fn curl() {
     assert_eq!(stdout(&child.wait_with_output().unwrap()), "hi 203.0.113.9");
 }
 
-/// io_uring_setup, mmap of the rings, one connect submitted and reaped: without a library.
+/// `io_uring_setup`, mmap of the rings, one connect submitted and reaped: without a library.
 const IO_URING: &str = "
 import mmap
 libc = ctypes.CDLL(None, use_errno=True)

@@ -42,6 +42,11 @@ pub fn tool(line: &str) {
 impl Lab {
     /// A namespace with lo, a veth pair into a second namespace that answers nothing, and default routes into it.
     pub fn new(mode: Mode) -> Self {
+        Self::watching(mode, false)
+    }
+
+    /// As [`Self::new`], and with the tracepoint of socket(2).
+    pub fn watching(mode: Mode, watch_families: bool) -> Self {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("ct{}x{number}", std::process::id());
         tool(&format!("ip netns add {name}"));
@@ -62,7 +67,7 @@ impl Lab {
         let reach = namespace.reach().unwrap();
         assert!(reach.route4 && reach.route6, "{reach:?}");
         let mut options = KernelOptions::new(&name);
-        options.watch_families = false;
+        options.watch_families = watch_families;
         let kernel = Kernel::load(&options).unwrap_or_else(|error| panic!("{error}"));
         let run = kernel.add_run("run", &RunOptions::new(mode, listeners.ports(), &reach)).unwrap();
         kernel.set_local_addresses(run.id(), &reach.addresses).unwrap();

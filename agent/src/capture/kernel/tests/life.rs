@@ -72,9 +72,7 @@ fn the_process_tree() {
         .collect();
     assert_eq!(children.len(), 2);
     for child in children.into_iter().chain([shell]) {
-        let ended = |event: &&KernelEvent| {
-            matches!(event, KernelEvent::Exit { moment, last } if moment.tgid == child && *last != Some(false))
-        };
+        let ended = |event: &&KernelEvent| matches!(event, KernelEvent::Exit { moment, last } if moment.tgid == child && *last != Some(false));
         assert_eq!(lab.seen.iter().filter(ended).count(), 1);
     }
 }
@@ -195,4 +193,26 @@ fn the_next_agent_cleans_up(name: &str, run: &std::path::Path) {
     kernel.unload().unwrap();
     assert!(!parent.exists());
     std::fs::remove_dir(format!("/sys/fs/bpf/crewtap/{name}")).unwrap();
+}
+
+/// A child that is born outside (`CLONE_INTO_CGROUP`) passes no `cgroup_attach_task`; its first exec gives it away.
+#[test]
+fn born_outside_the_run() {
+    let mut lab = Lab::new(Mode::Record);
+    let root = lab.kernel.parent().path().parent().unwrap().to_owned();
+    let output = lab.run_python(&format!(
+        "fd = os.open('{}', os.O_RDONLY | os.O_DIRECTORY)
+args = struct.pack('=11Q', 0x200000000, 0, 0, 0, 17, 0, 0, 0, 0, 0, fd)
+libc = ctypes.CDLL(None, use_errno=True); buffer = ctypes.create_string_buffer(args, 88)
+pid = libc.syscall(435, buffer, 88)
+if pid == 0: os.execv('/bin/true', ['true'])
+assert pid > 0, os.strerror(ctypes.get_errno())
+os.waitpid(pid, 0); print(pid)",
+        root.display()
+    ));
+    let pid: u32 = stdout(&output).parse().unwrap();
+    let moved = |event: &&KernelEvent| {
+        matches!(event, KernelEvent::Moved { moment, cgroup: None, by: None } if moment.tgid == pid)
+    };
+    assert_eq!(lab.events().iter().filter(moved).count(), 1, "{:?}", lab.seen);
 }

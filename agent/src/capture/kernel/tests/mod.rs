@@ -4,8 +4,18 @@
 
 mod connect;
 mod datagram;
+mod families;
 mod forms;
 mod identity;
 mod lab;
 mod life;
 mod refuse;
+
+/// The proxy's threads share it.
+#[test]
+fn the_kernel_side_is_shared_between_threads() {
+    fn shared<T: Send + Sync>() {}
+    fn moved<T: Send>() {}
+    shared::<super::Kernel>();
+    moved::<super::Events>();
+}

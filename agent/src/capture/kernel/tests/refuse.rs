@@ -89,13 +89,16 @@ except OSError as e: print('refused')",
 fn no_route() {
     let lab = Lab::new(Mode::Record);
     let reach = Reach { route4: true, route6: false, addresses: Vec::new() };
+    // The namespace's own address needs no route.
     lab.kernel.update_run(lab.run.id(), &lab.options(Mode::Record, &reach)).unwrap();
     let child = lab.python(
         "s = tcp(socket.AF_INET6); print(attempt(lambda: s.connect(('2001:db8::5', 4443))))
-s = tcp(socket.AF_INET6); s.connect(('::1', 4443)); print('loopback')",
+s = tcp(socket.AF_INET6); s.connect(('::1', 4443)); print('loopback')
+s = tcp(socket.AF_INET6); s.connect(('2001:db8:18::2', 4443)); print('own')",
     );
     drop(lab.accept_or_explain(child.id()));
-    assert_eq!(stdout(&child.wait_with_output().unwrap()), "ENETUNREACH\nloopback");
+    drop(lab.accept_or_explain(child.id()));
+    assert_eq!(stdout(&child.wait_with_output().unwrap()), "ENETUNREACH\nloopback\nown");
     assert_eq!(lab.counters().refused_route, 1);
 }
 

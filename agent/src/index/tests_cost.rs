@@ -1,0 +1,52 @@
+//! What a record costs to index. Prints µs per event; fails only where something is off by an order of magnitude.
+
+use std::time::{Duration, Instant};
+
+use crewtap_core::limits::INDEX_BATCH_EVENTS;
+use crewtap_core::session::{Outcome, Side};
+
+use super::sample::Sample;
+use super::{Index, Indexer};
+
+/// Sessions of five events each.
+const SESSIONS: u64 = 20_000;
+
+/// Generous for a debug build on a busy machine; the release build is below a quarter of it.
+const BUDGET: Duration = Duration::from_micros(500);
+
+#[test]
+fn a_hundred_thousand_events_are_indexed_within_the_budget() {
+    let mut sample = Sample::new();
+    let run = sample.run_id();
+    sample.start_run(run, &["crewai", "run"]);
+    let payload = b"POST /v1/chat/completions HTTP/1.1\r\nHost: api.openai.test\r\n\r\n{\"model\":\"gpt\",\"messages\":[]}";
+    for _ in 0..SESSIONS {
+        let session = sample.session_id();
+        sample.open_session(run, session, "127.9.0.1:443");
+        sample.classify(run, session, "127.9.0.1:443", Some("api.openai.test"));
+        sample.chunk(run, session, Side::Client, 0, payload);
+        sample.chunk(run, session, Side::Server, 0, payload);
+        sample.close(run, session, Outcome::Completed, payload.len() as u64, payload.len() as u64);
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let mut indexer = Indexer::open(dir.path(), |_| None).unwrap();
+    let begin = Instant::now();
+    for batch in sample.records.chunks(INDEX_BATCH_EVENTS) {
+        indexer.apply(batch).unwrap();
+    }
+    let each = begin.elapsed() / u32::try_from(sample.records.len()).unwrap();
+    let index = Index::open(dir.path()).unwrap();
+    let begin = Instant::now();
+    let hits = index.search(&"completions target:api.openai.test".parse().unwrap(), 50).unwrap();
+    let search = begin.elapsed();
+    let bytes = std::fs::metadata(dir.path().join("index.sqlite")).unwrap().len();
+    println!(
+        "{} events: {each:?} each, {} bytes each on disk, a search over them {search:?}",
+        sample.records.len(),
+        bytes / sample.records.len() as u64
+    );
+    assert!(search < Duration::from_secs(3), "{search:?} for a search");
+    assert_eq!(hits.len(), 50);
+    assert_eq!(index.runs(0, 1).unwrap()[0].sessions, i64::try_from(SESSIONS).unwrap());
+    assert!(each < BUDGET, "{each:?} per event");
+}
