@@ -29,15 +29,11 @@ fn chunk(offset: u64) -> Event {
 
 /// Processor time of the whole process, threads included.
 fn cpu() -> Duration {
-    nix::time::clock_gettime(nix::time::ClockId::CLOCK_PROCESS_CPUTIME_ID)
-        .map(Duration::from)
-        .unwrap_or_default()
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_PROCESS_CPUTIME_ID).map(Duration::from).unwrap_or_default()
 }
 
 fn thread_cpu() -> Duration {
-    nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID)
-        .map(Duration::from)
-        .unwrap_or_default()
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from).unwrap_or_default()
 }
 
 fn appends(dir: &std::path::Path, payload: usize, count: u32) -> anyhow::Result<()> {
@@ -97,10 +93,8 @@ fn durable(dir: &std::path::Path) -> anyhow::Result<()> {
             for round in 0..rounds {
                 let positions: Result<Vec<_>, _> = (0..together)
                     .map(|n| {
-                        journal.append(&[Entry {
-                            event: &chunk(u64::from(round * together + n)),
-                            payload: &[&[1; 300]],
-                        }])
+                        journal
+                            .append(&[Entry { event: &chunk(u64::from(round * together + n)), payload: &[&[1; 300]] }])
                     })
                     .collect();
                 for position in positions? {

@@ -12,9 +12,7 @@ use crate::capture::kernel::{self, Family};
 #[must_use]
 pub fn origin(raw: &kernel::Origin) -> Origin {
     let destination = match (raw.family, raw.destination.ip()) {
-        (Family::Mapped, IpAddr::V4(v4)) => {
-            SocketAddr::new(v4.to_ipv6_mapped().into(), raw.destination.port())
-        }
+        (Family::Mapped, IpAddr::V4(v4)) => SocketAddr::new(v4.to_ipv6_mapped().into(), raw.destination.port()),
         _ => raw.destination,
     };
     Origin {

@@ -28,10 +28,7 @@ pub async fn classify(session: &Session, stream: &TcpStream) -> (Vec<u8>, Classi
             let whole = |bytes: &[u8]| tls::client_hello(bytes) != Hello::NeedMore;
             read_until(stream, &mut first, begin + limits::HELLO_WAIT, whole).await;
         }
-        match sniff::sniff(&first, &[], port) {
-            Sniff::Is(protocol) => Some(protocol),
-            Sniff::NeedMore | Sniff::Opaque => None,
-        }
+        sniff::settle(&first, &[], port)
     };
     let protocol = sniffed.or_else(|| first.is_empty().then(|| sniff::by_port(port)).flatten());
     let hello = match tls::client_hello(&first) {
@@ -67,12 +64,7 @@ fn describe(session: &Session, protocol: Option<Protocol>, hello: Option<ClientH
 }
 
 /// Reads until the bytes tell enough, the deadline has come, the buffer is full, or the client has ended.
-async fn read_until(
-    stream: &TcpStream,
-    first: &mut Vec<u8>,
-    deadline: Instant,
-    enough: impl Fn(&[u8]) -> bool,
-) {
+async fn read_until(stream: &TcpStream, first: &mut Vec<u8>, deadline: Instant, enough: impl Fn(&[u8]) -> bool) {
     while first.len() < limits::PEEK_BYTES_MAX && (first.is_empty() || !enough(first)) {
         let Ok(Ok(())) = timeout_at(deadline, stream.readable()).await else { return };
         let begun = first.len();

@@ -48,12 +48,7 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self {
-            file: None,
-            data_dir: DEFAULT_DATA_DIR.into(),
-            mode: Mode::default(),
-            durability: Durability::default(),
-        }
+        Self { file: None, data_dir: DEFAULT_DATA_DIR.into(), mode: Mode::default(), durability: Durability::default() }
     }
 }
 
@@ -109,9 +104,8 @@ impl Config {
             line: 1 + text.bytes().take(at.start).filter(|byte| *byte == b'\n').count(),
             what,
         };
-        let table = DeTable::parse(text).map_err(|error| {
-            fault(Fault { at: error.span().unwrap_or_default(), what: error.message().to_owned() })
-        })?;
+        let table = DeTable::parse(text)
+            .map_err(|error| fault(Fault { at: error.span().unwrap_or_default(), what: error.message().to_owned() }))?;
         let mut config = Self { file: Some(path.to_path_buf()), ..Self::default() };
         // Faults are told in the order of the file, not of the table.
         let mut entries: Vec<_> = table.get_ref().iter().collect();
@@ -122,12 +116,7 @@ impl Config {
         Ok(config)
     }
 
-    fn set(
-        &mut self,
-        key: &Spanned<Cow<'_, str>>,
-        value: &Spanned<DeValue<'_>>,
-        file: &Path,
-    ) -> Result<(), Fault> {
+    fn set(&mut self, key: &Spanned<Cow<'_, str>>, value: &Spanned<DeValue<'_>>, file: &Path) -> Result<(), Fault> {
         match key.get_ref().as_ref() {
             "data_dir" => {
                 let beside = file.parent().unwrap_or(Path::new("/"));
@@ -157,8 +146,7 @@ fn text<'a>(key: &str, value: &'a Spanned<DeValue<'_>>) -> Result<&'a str, Fault
         Some("") => Err(Fault { at: value.span(), what: format!("`{key}` is empty") }),
         Some(text) => Ok(text),
         None => {
-            let what =
-                format!("`{key}` must be a text in quotes, not of type {}", value.get_ref().type_str());
+            let what = format!("`{key}` must be a text in quotes, not of type {}", value.get_ref().type_str());
             Err(Fault { at: value.span(), what })
         }
     }
@@ -208,10 +196,8 @@ mod tests {
 
     #[test]
     fn paths_are_relative_to_the_file() {
-        let config = Config::parse(
-            "data_dir = 'store'\nmode = 'enforce'\ndurability = 'disk'",
-            Path::new("/a/b/c.toml"),
-        );
+        let config =
+            Config::parse("data_dir = 'store'\nmode = 'enforce'\ndurability = 'disk'", Path::new("/a/b/c.toml"));
         let config = config.unwrap();
         assert_eq!(config.data_dir, Path::new("/a/b/store"));
         assert_eq!((config.mode, config.durability), (Mode::Enforce, Durability::Disk));
@@ -220,24 +206,16 @@ mod tests {
     #[test]
     fn faults_name_the_line_and_what_to_do() {
         let unknown = fault("# a comment\nmode = \"record\"\ndurabilty = \"disk\"\n");
-        assert_eq!(
-            unknown,
-            "/etc/crewtap/crewtap.toml:3: unknown key `durabilty`: did you mean `durability`?"
-        );
+        assert_eq!(unknown, "/etc/crewtap/crewtap.toml:3: unknown key `durabilty`: did you mean `durability`?");
         assert!(fault("[oidc.corp]\nissuer = 'x'").contains(":1: `oidc` is not built yet"));
-        assert!(
-            fault("\nmode = 'recrod'").contains(":2: `mode` cannot be \"recrod\": it is one of \"record\", ")
-        );
+        assert!(fault("\nmode = 'recrod'").contains(":2: `mode` cannot be \"recrod\": it is one of \"record\", "));
         assert!(fault("\n\nmode = 3").contains(":3: `mode` must be a text in quotes, not of type integer"));
         assert!(fault("mode = 'record'\nmode =").contains(":2: "));
     }
 
     #[test]
     fn no_file_means_all_defaults_but_a_named_one_must_exist() {
-        assert!(matches!(
-            Config::load(Some(Path::new("/nonexistent/x.toml")), None),
-            Err(ConfigError::Read { .. })
-        ));
+        assert!(matches!(Config::load(Some(Path::new("/nonexistent/x.toml")), None), Err(ConfigError::Read { .. })));
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("c.toml");
         std::fs::write(&file, "data_dir = 'there'").unwrap();

@@ -49,17 +49,12 @@ impl DialError {
 ///
 /// # Errors
 /// As the target or the operating system says, or after [`limits::DIAL_TIMEOUT`].
-pub async fn connect(
-    namespace: &Namespace,
-    address: SocketAddr,
-    origin: &Origin,
-) -> Result<TcpStream, DialError> {
+pub async fn connect(namespace: &Namespace, address: SocketAddr, origin: &Origin) -> Result<TcpStream, DialError> {
     let address = SocketAddr::new(address.ip().to_canonical(), address.port());
     let kind = Type::STREAM.nonblocking().cloexec();
     let (uid, gid) = (origin.uid, origin.gid);
-    let socket = namespace.make(|| {
-        as_user(uid, gid, || Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP)))
-    })?;
+    let socket = namespace
+        .make(|| as_user(uid, gid, || Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))))?;
     socket.set_tcp_nodelay(true)?;
     socket.set_keepalive(true)?;
     if let Some(bound) = origin.bound.filter(|bound| !bound.ip().is_unspecified()) {

@@ -12,10 +12,10 @@ use crewtap_core::limits;
 use crewtap_core::origin::Origin;
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::attribute;
 use crate::capture::kernel::Kernel;
 use crate::capture::listen;
 use crate::capture::process::ProcessCache;
-use crate::attribute;
 use crate::classify;
 use crate::dial;
 use crate::proto::{self, Client};
@@ -132,10 +132,7 @@ async fn serve(session: Session, stream: TcpStream) {
 
 fn refuse(run: &Run, stream: TcpStream, code: &str, text: &str) {
     Counts::add(&run.counts.dropped);
-    let note = crewtap_core::bodies::Note {
-        code: code.into(),
-        text: format!("a connection was refused: {text}"),
-    };
+    let note = crewtap_core::bodies::Note { code: code.into(), text: format!("a connection was refused: {text}") };
     if let Err(error) = run.record(note) {
         tracing::error!(%error, code, "a refused connection could not be noted");
     }

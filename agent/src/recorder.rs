@@ -97,8 +97,7 @@ impl Recorder {
 
     fn append(&self, event: &Event, payload: &[u8], closing: bool) -> Result<Position, Unrecorded> {
         let entry = [Entry { event, payload: &[payload] }];
-        let position =
-            if closing { self.journal.append_closing(&entry) } else { self.journal.append(&entry) }?;
+        let position = if closing { self.journal.append_closing(&entry) } else { self.journal.append(&entry) }?;
         Ok(position)
     }
 }

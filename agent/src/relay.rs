@@ -55,13 +55,7 @@ thread_local! {
 }
 
 /// Relays until both sides have ended, `first` being what the client has already said.
-pub async fn relay<T: Tap>(
-    session: &Session,
-    tap: &mut T,
-    client: TcpStream,
-    target: TcpStream,
-    first: &[u8],
-) -> End {
+pub async fn relay<T: Tap>(session: &Session, tap: &mut T, client: TcpStream, target: TcpStream, first: &[u8]) -> End {
     let (mut client, mut target) = (client, target);
     let tap = RefCell::new(tap);
     let result = {
@@ -183,9 +177,7 @@ impl<T: Tap> Direction<'_, T> {
             match to.try_write(bytes) {
                 Ok(written) if written == len => Ok(Burst::Forwarded),
                 Ok(written) => Ok(Burst::Rest(bytes.get(written..).unwrap_or_default().to_vec(), None)),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    Ok(Burst::Rest(bytes.to_vec(), None))
-                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Burst::Rest(bytes.to_vec(), None)),
                 Err(error) => Err(Stop::Write(self.other(), error)),
             }
         })
@@ -199,12 +191,7 @@ impl<T: Tap> Direction<'_, T> {
         Ok(position)
     }
 
-    async fn forward(
-        &self,
-        to: &mut WriteHalf<'_>,
-        bytes: &[u8],
-        position: Option<Position>,
-    ) -> Result<(), Stop> {
+    async fn forward(&self, to: &mut WriteHalf<'_>, bytes: &[u8], position: Option<Position>) -> Result<(), Stop> {
         if let Some(position) = position {
             self.session.durable(position).await.map_err(|error| Stop::Unrecorded(error.to_string()))?;
         }

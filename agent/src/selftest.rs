@@ -36,9 +36,7 @@ pub enum SelfTestError {
 /// # Errors
 /// When the child could not be run, or did not reach the proxy.
 pub async fn pass(cgroup: Cgroup, netns: NetworkNamespace) -> Result<(), SelfTestError> {
-    tokio::task::spawn_blocking(move || netns.enter(|| connect_from(&cgroup)))
-        .await
-        .map_err(io::Error::other)??
+    tokio::task::spawn_blocking(move || netns.enter(|| connect_from(&cgroup))).await.map_err(io::Error::other)??
 }
 
 fn connect_from(cgroup: &Cgroup) -> Result<(), SelfTestError> {

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use crewtap_core::action::{Action, Fact, Facts, Verb};
 use crewtap_core::bodies::{Bypass, Classified, Decided, SessionClosed, SessionOpened};
 use crewtap_core::event::Body;
-use crewtap_core::mask::digest::DigestKey;
 use crewtap_core::id::{SessionId, Ulid};
+use crewtap_core::mask::digest::DigestKey;
 use crewtap_core::origin::Origin;
 use crewtap_core::run::Process;
 use crewtap_core::session::{Outcome, Side};
@@ -82,12 +82,8 @@ impl Session {
             first_byte: Cell::new(None),
             closed: true,
         };
-        let opened = SessionOpened {
-            origin: session.origin.clone(),
-            client,
-            process,
-            identity: session.run.identity.clone(),
-        };
+        let opened =
+            SessionOpened { origin: session.origin.clone(), client, process, identity: session.run.identity.clone() };
         session.append(opened.into(), &[])?;
         session.closed = false;
         Counts::add(&session.run.counts.sessions);

@@ -111,12 +111,7 @@ impl Host {
     /// `crewtap run -- COMMAND` in the background.
     #[must_use]
     pub fn spawn_run(&self, command: &[&str]) -> Child {
-        self.crewtap(&["run", "--"])
-            .args(command)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap()
+        self.crewtap(&["run", "--"]).args(command).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
     /// `crewtap run -- python3 -c SCRIPT ARGS…`, which must succeed; its standard output.
@@ -158,10 +153,7 @@ impl Host {
     }
 
     /// Runs a closure on a thread of its own inside the namespace.
-    pub fn inside<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> std::thread::JoinHandle<T> {
+    pub fn inside<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> std::thread::JoinHandle<T> {
         let netns = File::open(format!("/run/netns/{}", self.netns)).unwrap();
         std::thread::spawn(move || {
             setns(&netns, CloneFlags::CLONE_NEWNET).unwrap();

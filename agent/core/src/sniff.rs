@@ -135,12 +135,7 @@ impl Rule {
     }
 
     /// A shape that is too weak to hold elsewhere.
-    const fn on(
-        ports: &'static [u16],
-        protocol: Protocol,
-        source: &'static str,
-        fits: fn(&[u8]) -> Fit,
-    ) -> Self {
+    const fn on(ports: &'static [u16], protocol: Protocol, source: &'static str, fits: fn(&[u8]) -> Fit) -> Self {
         Self { protocol, ports, source, fits }
     }
 }
@@ -191,8 +186,7 @@ fn judge(rules: &[Rule], bytes: &[u8], port: u16) -> Sniff {
 pub const fn server_speaks_first(port: u16) -> bool {
     matches!(
         port,
-        21 | 22 | 23 | 25 | 110 | 119 | 143 | 587 | 873 | 2222 | 2525 | 3306 | 3307 | 4222 | 33060 | 5900
-            ..=5909
+        21 | 22 | 23 | 25 | 110 | 119 | 143 | 587 | 873 | 2222 | 2525 | 3306 | 3307 | 4222 | 33060 | 5900..=5909
     )
 }
 

@@ -104,8 +104,7 @@ pub fn status(pid: u32) -> io::Result<Status> {
 }
 
 fn parse_status(text: &str) -> Option<Status> {
-    let field =
-        |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim);
+    let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim);
     let first = |name: &str| field(name)?.split_ascii_whitespace().next()?.parse().ok();
     Some(Status {
         uid: first("Uid")?,

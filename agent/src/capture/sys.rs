@@ -7,10 +7,10 @@ use aya::Pod;
 use nix::sys::signal::{SigHandler, Signal, signal};
 use std::{
     io,
-    sync::atomic::{AtomicBool, Ordering},
     marker::PhantomData,
     mem::MaybeUninit,
     os::fd::{AsFd, AsRawFd, OwnedFd},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 /// `SO_NETNS_COOKIE` (Linux 5.14).
@@ -199,8 +199,7 @@ extern "C" fn look_at_sigpipe() {
     // new action only writes into it. Nothing of the Rust runtime, which does not run yet, is used.
     let ignored = unsafe {
         let mut found: libc::sigaction = std::mem::zeroed();
-        libc::sigaction(libc::SIGPIPE, std::ptr::null(), &raw mut found) == 0
-            && found.sa_sigaction == libc::SIG_IGN
+        libc::sigaction(libc::SIGPIPE, std::ptr::null(), &raw mut found) == 0 && found.sa_sigaction == libc::SIG_IGN
     };
     SIGPIPE_IGNORED.store(ignored, Ordering::Relaxed);
 }
@@ -254,10 +253,7 @@ unsafe impl OwnsDescriptor for super::listen::DnsSocket {}
 ///
 /// # Errors
 /// Outside of a runtime, or when the kernel refuses.
-pub fn watched<T: OwnsDescriptor>(
-    owner: T,
-    interest: tokio::io::Interest,
-) -> io::Result<tokio::io::unix::AsyncFd<T>> {
+pub fn watched<T: OwnsDescriptor>(owner: T, interest: tokio::io::Interest) -> io::Result<tokio::io::unix::AsyncFd<T>> {
     // SAFETY: a type that implements `OwnsDescriptor` keeps the one descriptor that it tells open until it is dropped.
     unsafe { tokio::io::unix::AsyncFd::register_with_interest(owner, interest) }.map_err(io::Error::from)
 }

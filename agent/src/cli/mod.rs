@@ -148,10 +148,7 @@ fn for_a_pipe(verb: impl FnOnce() -> anyhow::Result<ExitCode>) -> anyhow::Result
 }
 
 /// An analyst's verb, on the store that the options name.
-fn in_store(
-    global: &Global,
-    verb: impl FnOnce(&StoreDir) -> anyhow::Result<ExitCode>,
-) -> anyhow::Result<ExitCode> {
+fn in_store(global: &Global, verb: impl FnOnce(&StoreDir) -> anyhow::Result<ExitCode>) -> anyhow::Result<ExitCode> {
     let store = StoreDir::new(global.config()?.data_dir);
     for_a_pipe(|| verb(&store))
 }
@@ -163,11 +160,7 @@ fn usage(error: &clap::Error, words: &[OsString]) -> ExitCode {
     if !error.use_stderr() {
         return ExitCode::SUCCESS;
     }
-    if verb_of(words).is_some_and(|verb| verb == "run") {
-        ExitCode::from(FAILED_RUN)
-    } else {
-        ExitCode::from(FAILED)
-    }
+    if verb_of(words).is_some_and(|verb| verb == "run") { ExitCode::from(FAILED_RUN) } else { ExitCode::from(FAILED) }
 }
 
 /// The verb of a command line that could not be parsed.

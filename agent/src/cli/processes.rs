@@ -30,11 +30,8 @@ pub fn print(processes: &[Process], all: bool, screen: &mut Screen) -> io::Resul
     let nodes = nodes(processes);
     let mut lines = Vec::new();
     // A stack of its own: a chain of forks as deep as the run likes must not overflow ours.
-    let mut open: Vec<(usize, usize)> = (0..nodes.len())
-        .rev()
-        .filter(|at| nodes.get(*at).is_some_and(|node| node.root))
-        .map(|at| (at, 0))
-        .collect();
+    let mut open: Vec<(usize, usize)> =
+        (0..nodes.len()).rev().filter(|at| nodes.get(*at).is_some_and(|node| node.root)).map(|at| (at, 0)).collect();
     while let Some((at, depth)) = open.pop() {
         let Some(node) = nodes.get(at) else { continue };
         lines.push(line(node, depth));
@@ -79,8 +76,7 @@ fn nodes(processes: &[Process]) -> Vec<Node<'_>> {
 fn line(node: &Node, depth: usize) -> String {
     let pid = node.programs.first().map_or(0, |process| process.pid);
     // A fork that executes at once shows what it became; its parent's arguments say nothing of it.
-    let executed: Vec<&&Process> =
-        node.programs.iter().filter(|one| one.start.as_deref() != Some("fork")).collect();
+    let executed: Vec<&&Process> = node.programs.iter().filter(|one| one.start.as_deref() != Some("fork")).collect();
     let shown: Vec<String> = if executed.is_empty() {
         node.programs.iter().map(|process| command(process)).collect()
     } else {
@@ -88,8 +84,7 @@ fn line(node: &Node, depth: usize) -> String {
     };
     let (first, last) = (node.programs.first(), node.programs.last());
     let end = last.and_then(|process| process.ended_ns);
-    let lasted =
-        end.zip(first).map(|(end, first)| duration(Some(end.saturating_sub(first.at_ns).max(0) / 1000)));
+    let lasted = end.zip(first).map(|(end, first)| duration(Some(end.saturating_sub(first.at_ns).max(0) / 1000)));
     let status = last.and_then(|process| process.status).map(exit).unwrap_or_default();
     let lasted = match (lasted, end) {
         (Some(lasted), Some(_)) => format!("  ({lasted}{status})"),

@@ -164,8 +164,7 @@ fn agent_arguments(config: &Config) -> Vec<OsString> {
 }
 
 fn request(args: &RunArgs, invocation: &Invocation) -> anyhow::Result<StartRun> {
-    let cwd =
-        std::env::current_dir().context("the working directory is gone: change to another one first")?;
+    let cwd = std::env::current_dir().context("the working directory is gone: change to another one first")?;
     Ok(StartRun {
         name: args.name.clone(),
         argv: process::bounded(args.command.iter().map(|word| word.to_string_lossy().into_owned())),
@@ -182,9 +181,7 @@ fn refuse_hidden_directory(started: &Started) -> anyhow::Result<()> {
     let cwd = std::env::current_dir()?;
     let inside = |hidden: &Path| cwd.starts_with(hidden);
     if started.hide.iter().any(|hidden| inside(hidden)) {
-        bail!(
-            "the working directory belongs to crewtap and is hidden from runs: change to another one first"
-        );
+        bail!("the working directory belongs to crewtap and is hidden from runs: change to another one first");
     }
     Ok(())
 }
@@ -216,8 +213,7 @@ fn tell_end(agent: &mut Client, run: RunId, end: &End, signals: &Signals) -> Res
     loop {
         let left = until.saturating_duration_since(Instant::now());
         let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);
-        let mut fds =
-            [PollFd::new(agent.as_fd(), PollFlags::POLLIN), PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+        let mut fds = [PollFd::new(agent.as_fd(), PollFlags::POLLIN), PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
         let ready = poll(&mut fds, timeout).map_err(std::io::Error::from)?;
         let answered = fds.first().and_then(PollFd::any).unwrap_or(false);
         if answered {
@@ -273,10 +269,7 @@ mod tests {
         );
         let open = Summary { processes: 2, alarms: 1, ..Summary::default() };
         let line = summary_line(run, &open);
-        assert!(
-            line.contains(" so far: 0 sessions") && line.contains(", 1 alarm; 2 processes outlive"),
-            "{line}"
-        );
+        assert!(line.contains(" so far: 0 sessions") && line.contains(", 1 alarm; 2 processes outlive"), "{line}");
     }
 
     #[test]

@@ -121,10 +121,7 @@ impl<'w> Screen<'w> {
 
     fn formatted(&self, ns: Option<i64>, format: &str) -> String {
         let stamp = ns.and_then(|ns| Timestamp::from_nanosecond(i128::from(ns)).ok());
-        stamp.map_or_else(
-            || "-".into(),
-            |stamp| stamp.to_zoned(self.zone.clone()).strftime(format).to_string(),
-        )
+        stamp.map_or_else(|| "-".into(), |stamp| stamp.to_zoned(self.zone.clone()).strftime(format).to_string())
     }
 }
 
@@ -219,17 +216,13 @@ mod tests {
 
     #[test]
     fn hostile_text_is_spelled_out() {
-        assert_eq!(
-            safe("a\x1b]0;owned\x07b\u{9b}2J\u{202e}c\r\n"),
-            "a\\x1b]0;owned\\x07b\\u{9b}2J\\u{202e}c\\r\\n"
-        );
+        assert_eq!(safe("a\x1b]0;owned\x07b\u{9b}2J\u{202e}c\r\n"), "a\\x1b]0;owned\\x07b\\u{9b}2J\\u{202e}c\\r\\n");
         assert_eq!(safe("grüße 日本 👍"), "grüße 日本 👍");
     }
 
     #[test]
     fn sizes_and_durations_read_well() {
-        let sizes =
-            [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (70_000, "68 KiB"), (5 << 30, "5.0 GiB")];
+        let sizes = [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (70_000, "68 KiB"), (5 << 30, "5.0 GiB")];
         for (count, shown) in sizes {
             assert_eq!(bytes(count), shown);
         }

@@ -35,12 +35,7 @@ pub fn run(store: &StoreDir, args: &SearchArgs) -> anyhow::Result<ExitCode> {
     finish(print(&store, &query, args, &mut Screen::new(&mut std::io::stdout().lock(), &args.view)))
 }
 
-pub(super) fn print(
-    store: &Store,
-    query: &Query,
-    args: &SearchArgs,
-    screen: &mut Screen,
-) -> anyhow::Result<bool> {
+pub(super) fn print(store: &Store, query: &Query, args: &SearchArgs, screen: &mut Screen) -> anyhow::Result<bool> {
     let hits = store.index.search(query, args.limit)?;
     if screen.json {
         for hit in &hits {

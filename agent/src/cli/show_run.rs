@@ -61,8 +61,7 @@ pub fn print(store: &Store, run: &Run, all: bool, screen: &mut Screen) -> anyhow
         processes::print(&tree, all, screen)?;
     }
     screen.line("")?;
-    let next =
-        format!("crewtap timeline {}   crewtap show SESSION   crewtap search run:{} …", run.id, run.id);
+    let next = format!("crewtap timeline {}   crewtap show SESSION   crewtap search run:{} …", run.id, run.id);
     screen.line(&screen.styled(&next, Style::Faint))?;
     Ok(())
 }
@@ -193,9 +192,7 @@ fn alarms(index: &Index, run: &Run, sessions: &[Session]) -> anyhow::Result<Vec<
         ));
     }
     if run.outcome.as_deref() == Some("lost") {
-        alarms.push(
-            "the agent died before the run: what came after is not on record, and could not connect".into(),
-        );
+        alarms.push("the agent died before the run: what came after is not on record, and could not connect".into());
     }
     for session in sessions.iter().filter(|session| session.outcome.as_deref() == Some("unrecorded")) {
         alarms.push(format!("session {} was closed because it could not be recorded", session.id));
@@ -258,11 +255,7 @@ pub(super) struct Tagged<'r, R> {
 }
 
 /// Prints rows as JSON Lines, each with the name of its table.
-pub(super) fn tagged<R: Serialize>(
-    table: &'static str,
-    rows: &[R],
-    screen: &mut Screen,
-) -> std::io::Result<()> {
+pub(super) fn tagged<R: Serialize>(table: &'static str, rows: &[R], screen: &mut Screen) -> std::io::Result<()> {
     rows.iter().try_for_each(|row| screen.json(&Tagged { table, row }))
 }
 

@@ -44,8 +44,7 @@ pub fn print(store: &Store, session: &Session, shown: Shown, screen: &mut Screen
         screen.line(&format!("  {label:<9}  {}", safe(&text)))?;
     }
     for note in index.notes_of_session(&session.id)? {
-        screen
-            .line(&screen.styled(&format!("  ! {}: {}", safe(&note.code), safe(&note.text)), Style::Alarm))?;
+        screen.line(&screen.styled(&format!("  ! {}: {}", safe(&note.code), safe(&note.text)), Style::Alarm))?;
     }
     if session.outcome.is_some()
         && (session.recorded_up < session.bytes_up || session.recorded_down < session.bytes_down)
@@ -140,8 +139,7 @@ fn facts(store: &Store, session: &Session, screen: &Screen) -> anyhow::Result<Ve
         facts.push(("parents", ancestors(&process.ancestors).trim_start_matches(" ← ").to_owned()));
     }
     facts.push(("identity", format!("{} ({})", text(&session.identity_name), text(&session.identity))));
-    facts
-        .push(("origin", format!("asked for {} from {}", text(&session.destination), text(&session.client))));
+    facts.push(("origin", format!("asked for {} from {}", text(&session.destination), text(&session.client))));
     facts.push(("target", target(session)));
     facts.push(("protocol", protocol(session)));
     for decision in store.index.decisions_of_session(&session.id)? {
@@ -186,8 +184,7 @@ fn protocol(session: &Session) -> String {
 
 fn decided(decision: &Decision) -> String {
     let policies = decision.policies.texts().collect::<Vec<_>>().join(", ");
-    let by =
-        if policies.is_empty() { format!("by mode {}", decision.mode) } else { format!("by {policies}") };
+    let by = if policies.is_empty() { format!("by mode {}", decision.mode) } else { format!("by {policies}") };
     format!("{} {} {} {by}", decision.effect, decision.verb, decision.subject)
 }
 

@@ -44,8 +44,7 @@ pub(super) fn run(args: &StageArgs) -> anyhow::Result<ExitCode> {
     let is_child = own.is_some_and(|pid| u32::try_from(pid.get()).is_ok_and(|pid| pid == args.parent));
     anyhow::ensure!(is_child, "`stage` is for `crewtap run` itself");
     let mut report = Sheet::of_parent(args.parent, args.report)?;
-    let spec =
-        Sheet::of_parent(args.parent, args.spec)?.read::<Spec>()?.context("there is no specification")?;
+    let spec = Sheet::of_parent(args.parent, args.spec)?.read::<Spec>()?.context("there is no specification")?;
     let failure = match become_command(&spec) {
         Err(error) => NotStarted { status: FAILED_RUN, why: format!("{error:#}") },
         Ok(failure) => failure,
@@ -69,9 +68,8 @@ fn become_command(spec: &Spec) -> anyhow::Result<NotStarted> {
     become_user(spec).context("cannot become the user")?;
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(spec.umask));
     if let Some(user) = &spec.foreign_user {
-        access(".", AccessFlags::X_OK).with_context(|| {
-            format!("{user} may not enter the working directory: change to another one first")
-        })?;
+        access(".", AccessFlags::X_OK)
+            .with_context(|| format!("{user} may not enter the working directory: change to another one first"))?;
     }
     restore_signals(spec)?;
     Ok(execute(spec)?)
@@ -130,8 +128,7 @@ fn execute(spec: &Spec) -> io::Result<NotStarted> {
             Errno::ENOENT | Errno::ENOTDIR if !exists(&candidate) => {}
             // The file is there, its interpreter is not.
             Errno::ENOENT => {
-                let why =
-                    format!("{}: its interpreter is not there", OsStr::from_bytes(&candidate).display());
+                let why = format!("{}: its interpreter is not there", OsStr::from_bytes(&candidate).display());
                 return Ok(NotStarted { status: 126, why });
             }
             Errno::EACCES => denied = Some((candidate, Errno::EACCES)),

@@ -64,13 +64,7 @@ impl Shown {
 ///
 /// # Errors
 /// When the index fails; a journal that cannot be read is told in the stream.
-pub fn read(
-    store: &Store,
-    session: &str,
-    side: &str,
-    n: Option<i64>,
-    shown: Shown,
-) -> anyhow::Result<Stream> {
+pub fn read(store: &Store, session: &str, side: &str, n: Option<i64>, shown: Shown) -> anyhow::Result<Stream> {
     let places = store.index.payloads(session, side, n)?;
     let total = places.iter().map(|place| place.len.unsigned_abs()).sum();
     let mut stream = Stream {
@@ -176,10 +170,8 @@ fn print_hex(bytes: &[u8], screen: &mut Screen) -> std::io::Result<()> {
                 None => hex.push_str("   "),
             }
         }
-        let text: String = line
-            .iter()
-            .map(|byte| if (0x20..0x7f).contains(byte) { char::from(*byte) } else { '.' })
-            .collect();
+        let text: String =
+            line.iter().map(|byte| if (0x20..0x7f).contains(byte) { char::from(*byte) } else { '.' }).collect();
         screen.line(&format!("  {:08x}  {hex} |{text}|", at * HEX_LINE))?;
     }
     Ok(())

@@ -80,9 +80,7 @@ fn the_tables_read_as_agreed() {
     let run = store.index.runs(0, 1).unwrap().remove(0).id;
     let opaque = sessions[0].to_string();
     let exchange = format!("{}.1", sessions[1]);
-    for (name, id) in
-        [("show_run.txt", &run), ("show_session.txt", &opaque), ("show_exchange.txt", &exchange)]
-    {
+    for (name, id) in [("show_run.txt", &run), ("show_session.txt", &opaque), ("show_exchange.txt", &exchange)] {
         golden(name, &printed(&UTC, |screen| show::show(&store, &show_args(id, &UTC), screen)).1);
     }
     golden("runs.txt", &printed(&UTC, |screen| runs::list(&store, &list_args(&UTC), screen)).1);
@@ -99,21 +97,14 @@ fn json_lines_have_the_columns() {
     let (_, text) = printed(&JSON, |screen| runs::list(&store, &list_args(&JSON), screen));
     let run: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!((run["identity"].as_str(), run["sessions"].as_i64()), (Some("os:1000"), Some(2)));
-    let (_, text) =
-        printed(&JSON, |screen| show::show(&store, &show_args(&sessions[0].to_string(), &JSON), screen));
-    let lines: Vec<serde_json::Value> =
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let (_, text) = printed(&JSON, |screen| show::show(&store, &show_args(&sessions[0].to_string(), &JSON), screen));
+    let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let stream = |side: &str| lines.iter().find(|line| line["side"] == side).unwrap();
-    assert!(
-        stream("client")["text"].as_str().unwrap().contains("\u{1b}[31m"),
-        "JSON keeps what was recorded"
-    );
+    assert!(stream("client")["text"].as_str().unwrap().contains("\u{1b}[31m"), "JSON keeps what was recorded");
     assert!(stream("server")["base64"].is_string());
     let args = timeline::TimelineArgs { run: None, view: JSON };
     let (_, text) = printed(&JSON, |screen| timeline::print(&store, &args, screen));
-    assert!(
-        text.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["leaf"].is_u64())
-    );
+    assert!(text.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["leaf"].is_u64()));
 }
 
 #[test]
@@ -122,8 +113,7 @@ fn a_timeline_has_every_event_of_the_run_once() {
     let (_dir, store) = store_of(&sample.records);
     let args = timeline::TimelineArgs { run: Some(run.to_string()), view: JSON };
     let (_, text) = printed(&JSON, |screen| timeline::print(&store, &args, screen));
-    let leaf =
-        |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["leaf"].as_u64().unwrap();
+    let leaf = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["leaf"].as_u64().unwrap();
     let told: Vec<u64> = text.lines().map(leaf).collect();
     // Bytes belong to their session's line, what classified it too; checkpoints are the journal's own; a response
     // belongs to its request.
@@ -172,8 +162,7 @@ fn a_payload_whose_record_is_gone_is_told() {
     sample.chunk(run, session, Side::Client, 0, b"hello");
     let dir = tempfile::tempdir().unwrap();
     Indexer::open(dir.path(), |_| None).unwrap().apply(&sample.records).unwrap();
-    let store =
-        Store { index: Index::open(dir.path()).unwrap(), journal: Err("torn".into()), notices: vec![] };
+    let store = Store { index: Index::open(dir.path()).unwrap(), journal: Err("torn".into()), notices: vec![] };
     let args = show_args(&session.to_string(), &UTC);
     let (_, text) = printed(&UTC, |screen| show::show(&store, &args, screen));
     assert!(text.contains("the rest cannot be shown: torn"), "{text}");
@@ -230,11 +219,7 @@ fn an_agent_that_dies_leaves_an_index_that_catches_up() {
     journal.close().unwrap();
     let behind = Index::open(dir.path()).unwrap().progress().unwrap().next_leaf;
     let store = StoreDir::new(dir.path()).open().unwrap();
-    assert!(
-        store.notices[0].contains("records behind the journal, and has caught up"),
-        "{:?}",
-        store.notices
-    );
+    assert!(store.notices[0].contains("records behind the journal, and has caught up"), "{:?}", store.notices);
     let journal = store.journal.as_ref().unwrap();
     let now = store.index.progress().unwrap().next_leaf;
     assert!(now > behind && now == journal.count().unwrap());
@@ -279,10 +264,7 @@ fn a_reindex_gives_the_index_that_followed() {
     let (from, sink) = Indexer::open(dir.path(), |_| None).unwrap().into_sink();
     let journal = Journal::open(dir.path(), &Options::default(), Some((from, sink))).unwrap();
     append(&journal, &sample.records);
-    assert!(
-        reindex::run(&StoreDir::new(dir.path()), &reindex::ReindexArgs { json: true }).is_err(),
-        "an agent runs"
-    );
+    assert!(reindex::run(&StoreDir::new(dir.path()), &reindex::ReindexArgs { json: true }).is_err(), "an agent runs");
     journal.close().unwrap();
     let followed = crate::index::tests::dump(dir.path());
     reindex::run(&StoreDir::new(dir.path()), &reindex::ReindexArgs { json: true }).unwrap();
@@ -293,18 +275,13 @@ fn a_reindex_gives_the_index_that_followed() {
 fn what_is_shown_is_what_the_journal_holds() {
     let (mut sample, run, _) = Sample::story();
     let session = sample.session_id();
-    sample.add_with(
-        Chunk { side: Side::Client, offset: 0 },
-        |e| e.in_session(run, session),
-        b"from the journal",
-    );
+    sample.add_with(Chunk { side: Side::Client, offset: 0 }, |e| e.in_session(run, session), b"from the journal");
     let dir = tempfile::tempdir().unwrap();
     let (from, sink) = Indexer::open(dir.path(), |_| None).unwrap().into_sink();
     let journal = Journal::open(dir.path(), &Options::default(), Some((from, sink))).unwrap();
     append(&journal, &sample.records);
     journal.close().unwrap();
     let store = StoreDir::new(dir.path()).open().unwrap();
-    let (_, text) =
-        printed(&UTC, |screen| show::show(&store, &show_args(&session.to_string(), &UTC), screen));
+    let (_, text) = printed(&UTC, |screen| show::show(&store, &show_args(&session.to_string(), &UTC), screen));
     assert!(text.contains("\n  from the journal\n"), "{text}");
 }

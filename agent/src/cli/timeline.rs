@@ -118,17 +118,7 @@ impl Moments<'_> {
     fn add(&mut self, event: &'static str, at_ns: i64, leaf: i64, text: String) -> &mut Moment {
         let at = self.list.len();
         let run = self.run.to_owned();
-        self.list.push(Moment {
-            at_ns,
-            leaf,
-            run,
-            session: None,
-            n: None,
-            pid: None,
-            event,
-            text,
-            alarm: false,
-        });
+        self.list.push(Moment { at_ns, leaf, run, session: None, n: None, pid: None, event, text, alarm: false });
         // Just pushed.
         #[allow(clippy::indexing_slicing)]
         &mut self.list[at]
@@ -142,8 +132,7 @@ impl Moments<'_> {
             self.add("run_started", at, run.leaf, format!("{command}  by {name}, mode {mode}"));
         }
         if let (Some(at), Some(leaf)) = (run.ended_ns, run.end_leaf) {
-            let text =
-                format!("{} after {}, complete: {}", status(run), duration(run.duration_us), complete(run));
+            let text = format!("{} after {}, complete: {}", status(run), duration(run.duration_us), complete(run));
             self.add("run_ended", at, leaf, text).alarm = run.outcome.as_deref() == Some("lost");
         }
     }
@@ -158,8 +147,7 @@ impl Moments<'_> {
         }
         if let (Some(at), Some(leaf)) = (process.ended_ns, process.end_leaf) {
             let exit = process.status.map(processes::exit).unwrap_or_default();
-            self.add("process_exited", at, leaf, format!("pid {}{exit}", process.pid)).pid =
-                Some(process.pid);
+            self.add("process_exited", at, leaf, format!("pid {}{exit}", process.pid)).pid = Some(process.pid);
         }
     }
 
@@ -174,8 +162,7 @@ impl Moments<'_> {
             let moment = self.add("session_opened", at, session.leaf, text);
             (moment.session, moment.pid) = (Some(session.id.clone()), session.pid);
         }
-        if let (Some(outcome), Some(at), Some(leaf)) =
-            (session.outcome.as_deref(), session.ended_ns, session.end_leaf)
+        if let (Some(outcome), Some(at), Some(leaf)) = (session.outcome.as_deref(), session.ended_ns, session.end_leaf)
         {
             let error = session.error.as_deref().map(|error| format!(": {error}")).unwrap_or_default();
             let text = format!(
@@ -241,8 +228,7 @@ impl Moments<'_> {
         }
         for bypass in index.bypasses(self.run)? {
             let what = if bypass.refused { "refused" } else { "PASSED" };
-            let address =
-                bypass.address.as_deref().map(|address| format!(" to {address}")).unwrap_or_default();
+            let address = bypass.address.as_deref().map(|address| format!(" to {address}")).unwrap_or_default();
             let pid = bypass.pid.map(|pid| format!(" by pid {pid}")).unwrap_or_default();
             let text = format!("{}{address}{pid} {what} {}", bypass.kind, bypass.detail);
             let moment = self.add("bypass", bypass.at_ns, bypass.leaf, text);

@@ -86,10 +86,9 @@ pub(super) fn print(report: &Report, screen: &mut Screen) -> anyhow::Result<bool
     };
     let verdict = match (intact, findings) {
         (true, 0) => format!("intact: {words}{erased}"),
-        (true, count) => format!(
-            "intact: {words}{erased}; {} above the last checkpoint",
-            counted_of(count, "loss", "losses")
-        ),
+        (true, count) => {
+            format!("intact: {words}{erased}; {} above the last checkpoint", counted_of(count, "loss", "losses"))
+        }
         (false, count) => {
             let count = counted_of(count, "finding", "findings");
             screen.styled(&format!("NOT INTACT: {count}; {words}{erased}"), Style::Alarm)

@@ -49,13 +49,10 @@ impl Client {
     /// # Errors
     /// [`ClientError::NoAgent`] when there is no socket, or one that a dead agent has left.
     pub fn connect(data_dir: &Path) -> Result<Self, ClientError> {
-        let stream =
-            UnixStream::connect(super::socket_path(data_dir)).map_err(|error| match error.kind() {
-                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-                    ClientError::NoAgent(data_dir.to_path_buf())
-                }
-                _ => ClientError::Io(error),
-            })?;
+        let stream = UnixStream::connect(super::socket_path(data_dir)).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::NoAgent(data_dir.to_path_buf()),
+            _ => ClientError::Io(error),
+        })?;
         let client = Self { stream: BufReader::new(stream) };
         client.set_timeout(limits::CONTROL_TIMEOUT)?;
         Ok(client)

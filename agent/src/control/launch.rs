@@ -111,8 +111,7 @@ pub fn make_data_dir(path: &Path) -> io::Result<()> {
 
 fn start_lock(data_dir: &Path) -> io::Result<Flock<File>> {
     let mut options = OpenOptions::new();
-    let file =
-        options.write(true).create(true).truncate(false).mode(0o600).open(data_dir.join("start.lock"))?;
+    let file = options.write(true).create(true).truncate(false).mode(0o600).open(data_dir.join("start.lock"))?;
     Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| errno.into())
 }
 

@@ -103,11 +103,7 @@ fn admit(stream: &UnixStream, captured: &impl Fn(u32) -> bool) -> Result<Peer, R
     Ok(peer)
 }
 
-async fn converse<A: Agent>(
-    mut stream: UnixStream,
-    peer: Result<Peer, Refusal>,
-    agent: &A,
-) -> anyhow::Result<()> {
+async fn converse<A: Agent>(mut stream: UnixStream, peer: Result<Peer, Refusal>, agent: &A) -> anyhow::Result<()> {
     let peer = match peer {
         Ok(peer) => peer,
         Err(Refusal(why)) => {

@@ -61,9 +61,7 @@ fn agent(dir: &Path, captured: fn(u32) -> bool) -> mpsc::Receiver<String> {
             let listener = bind(&path).unwrap();
             ready.send(()).unwrap();
             let (clients, _) = tokio::sync::watch::channel(0);
-            serve(listener, Rc::new(Diary(RefCell::default(), Some(diary))), captured, clients)
-                .await
-                .unwrap();
+            serve(listener, Rc::new(Diary(RefCell::default(), Some(diary))), captured, clients).await.unwrap();
         });
     });
     is_ready.recv().unwrap();

@@ -71,11 +71,7 @@ impl Exits {
 
 impl Daemon {
     /// Prepares a capture; afterwards whatever joins the cgroup is captured.
-    pub(super) async fn begin_run(
-        self: Rc<Self>,
-        peer: Peer,
-        request: StartRun,
-    ) -> Result<Started, Refusal> {
+    pub(super) async fn begin_run(self: Rc<Self>, peer: Peer, request: StartRun) -> Result<Started, Refusal> {
         let id = RunId(Ulid::generate());
         let mode = request.mode.unwrap_or(self.mode);
         let namespace = self.namespaces.of_process(peer.pid).await.map_err(Refusal::because)?;
@@ -100,13 +96,7 @@ impl Daemon {
     }
 
     /// The redirect proves itself, then the run's start goes on record.
-    async fn prove(
-        &self,
-        run: &Arc<Run>,
-        cgroup: &Cgroup,
-        peer: u32,
-        started: RunStarted,
-    ) -> Result<(), Refusal> {
+    async fn prove(&self, run: &Arc<Run>, cgroup: &Cgroup, peer: u32, started: RunStarted) -> Result<(), Refusal> {
         let addresses = &run.namespace.reach().addresses;
         self.kernel.set_local_addresses(cgroup.id(), addresses).map_err(Refusal::because)?;
         let netns = NetworkNamespace::of_process(peer).map_err(Refusal::because)?;

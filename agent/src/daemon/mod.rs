@@ -16,9 +16,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crewtap_core::bodies::RunEnded;
-use crewtap_core::mask::digest::DigestKey;
 use crewtap_core::id::RunId;
 use crewtap_core::limits;
+use crewtap_core::mask::digest::DigestKey;
 use crewtap_core::run::{Mode, RunOutcome};
 use nix::sys::utsname::uname;
 use tokio::signal::unix::{SignalKind, signal};
@@ -142,7 +142,11 @@ fn begin(config: &Config) -> Result<Begun, DaemonError> {
         kernel: kernel.clone(),
         runs: runs.clone(),
         processes: processes.clone(),
-        ground: Arc::new(Ground { gate: Gate, key: key.clone(), waits_for_disk: config.durability == config::Durability::Disk }),
+        ground: Arc::new(Ground {
+            gate: Gate,
+            key: key.clone(),
+            waits_for_disk: config.durability == config::Durability::Disk,
+        }),
         recorder: recorder.clone(),
         unattributed: AtomicUsize::new(0),
         open: AtomicUsize::new(0),
@@ -183,12 +187,7 @@ fn durability(config: &Config) -> journal::Durability {
 }
 
 /// Serves until a signal or, on demand, until the last run has ended.
-fn serve(
-    daemon: &Rc<Daemon>,
-    life: Life,
-    events: Events,
-    ready: &mut Ready,
-) -> Result<(), DaemonError> {
+fn serve(daemon: &Rc<Daemon>, life: Life, events: Events, ready: &mut Ready) -> Result<(), DaemonError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -275,15 +274,13 @@ impl Daemon {
     /// Reads the kernel's events until the ring buffer fails.
     async fn watch(&self, events: Events) -> io::Result<()> {
         let mut events = sys::watched(events, tokio::io::Interest::READABLE)?;
-        let watch = watch::Watch {
-            runs: &self.runs,
-            processes: &self.processes,
-            parent: self.kernel.parent(),
-        };
+        let watch = watch::Watch { runs: &self.runs, processes: &self.processes, parent: self.kernel.parent() };
         loop {
             let mut ready = events.readable_mut().await?;
             let mut budget = EVENTS_AT_ONCE;
-            while budget > 0 && let Some(event) = ready.get_inner_mut().next_event() {
+            while budget > 0
+                && let Some(event) = ready.get_inner_mut().next_event()
+            {
                 watch.record(&event);
                 budget -= 1;
             }

@@ -47,9 +47,7 @@ impl Watch<'_> {
             }
             KernelEvent::Fork { child, .. } => self.forked(pid, *child),
             KernelEvent::Exit { moment, last } => self.exited(pid, moment.tid, *last),
-            KernelEvent::Accepted { peer, local, .. } => {
-                Some(Accepted { peer: *peer, local: *local, pid }.into())
-            }
+            KernelEvent::Accepted { peer, local, .. } => Some(Accepted { peer: *peer, local: *local, pid }.into()),
             KernelEvent::Bypass { kind, destination, family, socket_type, protocol, refused, .. } => {
                 Counts::add(&run.counts.bypasses);
                 let detail = describe(*kind, *family, *socket_type, *protocol);

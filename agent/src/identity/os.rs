@@ -111,9 +111,7 @@ fn judge(claimed: Option<u32>, kernel: Option<u32>, login: Option<u32>) -> Resul
         (Some(claimed), Some(found)) => Err(InvokerError::Contradiction { claimed, found }),
         // The login is all that is left to compare with.
         (Some(claimed), None) => match login {
-            Some(found) if found != claimed && found != 0 => {
-                Err(InvokerError::Contradiction { claimed, found })
-            }
+            Some(found) if found != claimed && found != 0 => Err(InvokerError::Contradiction { claimed, found }),
             _ => Ok(claimed),
         },
         (None, None) => Ok(login.unwrap_or(0)),

@@ -78,9 +78,7 @@ impl Indexer {
         }
         batch.settle_all()?;
         transaction
-            .prepare_cached(
-                "UPDATE progress SET next_leaf = ?1, last_wall_ns = ?2, last_mono_ns = ?3 WHERE one = 1",
-            )?
+            .prepare_cached("UPDATE progress SET next_leaf = ?1, last_wall_ns = ?2, last_mono_ns = ?3 WHERE one = 1")?
             .execute(params![
                 nanoseconds(progress.next_leaf),
                 last.1.wall_ns.cast_signed(),
@@ -188,13 +186,7 @@ impl Batch<'_> {
     }
 
     /// Adds to a counter of a run.
-    pub(super) fn count_in(
-        &self,
-        run: &str,
-        leaf: i64,
-        column: &'static str,
-        by: i64,
-    ) -> Result<(), rusqlite::Error> {
+    pub(super) fn count_in(&self, run: &str, leaf: i64, column: &'static str, by: i64) -> Result<(), rusqlite::Error> {
         let sql = format!("UPDATE runs SET {column} = max(0, min({column} + ?2, ?3)) WHERE id = ?1");
         let mut add = self.db.prepare_cached(&sql)?;
         if add.execute(params![run, by, super::NUMBER_MAX])? == 0 {
@@ -210,9 +202,7 @@ impl Batch<'_> {
             return Ok(());
         }
         self.db
-            .prepare_cached(
-                "INSERT INTO texts (rowid, text, kind, run, session, n) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-            )?
+            .prepare_cached("INSERT INTO texts (rowid, text, kind, run, session, n) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
             .execute(params![entry.leaf, text, entry.event.body.kind(), entry.run, entry.session, entry.n])?;
         Ok(())
     }
@@ -272,11 +262,7 @@ impl Batch<'_> {
         Ok(())
     }
 
-    fn process_started(
-        &mut self,
-        entry: &Entry,
-        body: &bodies::ProcessStarted,
-    ) -> Result<(), rusqlite::Error> {
+    fn process_started(&mut self, entry: &Entry, body: &bodies::ProcessStarted) -> Result<(), rusqlite::Error> {
         let process = &body.process;
         let known: bool = self
             .db
@@ -412,9 +398,8 @@ impl Batch<'_> {
                 .prepare_cached("UPDATE runs SET complete = min(coalesce(complete, 1), ?2) WHERE id = ?1")?
                 .execute(params![run, body.complete])?;
         }
-        self.db
-            .prepare_cached("INSERT INTO reconciliations VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")?
-            .execute(params![
+        self.db.prepare_cached("INSERT INTO reconciliations VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")?.execute(
+            params![
                 entry.leaf,
                 entry.run,
                 entry.at_ns,
@@ -424,7 +409,8 @@ impl Batch<'_> {
                 number(body.unattributed),
                 number(body.events_lost),
                 body.complete
-            ])?;
+            ],
+        )?;
         Ok(())
     }
 
@@ -441,9 +427,14 @@ impl Batch<'_> {
 
     fn unknown(&mut self, entry: &Entry, kind: &str) -> Result<(), rusqlite::Error> {
         self.count(entry, "unknown", 1)?;
-        self.db
-            .prepare_cached("INSERT INTO unknown_events VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
-            .execute(params![entry.leaf, entry.run, entry.session, entry.n, entry.at_ns, kind])?;
+        self.db.prepare_cached("INSERT INTO unknown_events VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?.execute(params![
+            entry.leaf,
+            entry.run,
+            entry.session,
+            entry.n,
+            entry.at_ns,
+            kind
+        ])?;
         self.text(entry, kind)
     }
 }

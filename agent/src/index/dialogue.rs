@@ -4,9 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use crewtap_core::bodies::{
-    Chunk, Classified, Decided, Masked, Request, Response, SessionClosed, SessionOpened,
-};
+use crewtap_core::bodies::{Chunk, Classified, Decided, Masked, Request, Response, SessionClosed, SessionOpened};
 use crewtap_core::session::{Outcome, Side};
 use crewtap_core::verdict::Effect;
 use rusqlite::{OptionalExtension, params};
@@ -31,18 +29,12 @@ impl Batch<'_> {
     fn ensure_session(&self, entry: &Entry, session: &str) -> Result<(), rusqlite::Error> {
         let created = self
             .db
-            .prepare_cached(
-                "INSERT INTO sessions (id, leaf, run) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
-            )?
+            .prepare_cached("INSERT INTO sessions (id, leaf, run) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")?
             .execute(params![session, entry.leaf, entry.run])?;
         if created == 1 { self.count(entry, "sessions", 1) } else { Ok(()) }
     }
 
-    pub(super) fn session_opened(
-        &mut self,
-        entry: &Entry,
-        body: &SessionOpened,
-    ) -> Result<(), rusqlite::Error> {
+    pub(super) fn session_opened(&mut self, entry: &Entry, body: &SessionOpened) -> Result<(), rusqlite::Error> {
         let Some(session) = &entry.session else { return Ok(()) };
         self.ensure_session(entry, session)?;
         let destination = body.origin.destination.to_string();
@@ -124,9 +116,8 @@ impl Batch<'_> {
                 Some(n) => ("exchanges", format!("{session}.{n}")),
                 None => ("sessions", session.clone()),
             };
-            let sql = format!(
-                "UPDATE {table} SET verdict = ?2 WHERE id = ?1 AND (verdict IS NULL OR verdict <> 'deny')"
-            );
+            let sql =
+                format!("UPDATE {table} SET verdict = ?2 WHERE id = ?1 AND (verdict IS NULL OR verdict <> 'deny')");
             self.db.prepare_cached(&sql)?.execute(params![id, effect])?;
         }
         // Allowed connections say nothing that the session does not say.
@@ -238,9 +229,14 @@ impl Batch<'_> {
     ) -> Result<(), rusqlite::Error> {
         let len = number(entry.payload.len());
         if len > 0 {
-            self.db
-                .prepare_cached("INSERT INTO payloads VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
-                .execute(params![session, word(&side), entry.leaf, entry.n, number(offset), len])?;
+            self.db.prepare_cached("INSERT INTO payloads VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?.execute(params![
+                session,
+                word(&side),
+                entry.leaf,
+                entry.n,
+                number(offset),
+                len
+            ])?;
             if let Some(n) = entry.n {
                 let column = if side == Side::Client { "bytes_up" } else { "bytes_down" };
                 let sql = format!("UPDATE exchanges SET {column} = min({column} + ?2, ?3) WHERE id = ?1");
@@ -264,26 +260,23 @@ impl Batch<'_> {
         if let Some(protocol) = self.recorded.0.get_mut(session).and_then(|sums| sums.protocol.take()) {
             return Ok(protocol);
         }
-        let mut select =
-            self.db.prepare_cached("SELECT coalesce(protocol, '') FROM sessions WHERE id = ?1")?;
+        let mut select = self.db.prepare_cached("SELECT coalesce(protocol, '') FROM sessions WHERE id = ?1")?;
         Ok(select.query_row([session], |row| row.get(0)).optional()?.unwrap_or_default())
     }
 
     pub(super) fn masked(&mut self, entry: &Entry, body: &Masked) -> Result<(), rusqlite::Error> {
         let count = number(body.count);
         self.count(entry, "masked", count)?;
-        self.db.prepare_cached("INSERT INTO masks VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?.execute(
-            params![
-                entry.leaf,
-                entry.run,
-                entry.session,
-                entry.n,
-                entry.at_ns,
-                body.mask,
-                count,
-                json(&body.values)
-            ],
-        )?;
+        self.db.prepare_cached("INSERT INTO masks VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?.execute(params![
+            entry.leaf,
+            entry.run,
+            entry.session,
+            entry.n,
+            entry.at_ns,
+            body.mask,
+            count,
+            json(&body.values)
+        ])?;
         let Some(session) = &entry.session else { return Ok(()) };
         self.ensure_session(entry, session)?;
         self.db
@@ -298,20 +291,14 @@ impl Batch<'_> {
         Ok(())
     }
 
-    pub(super) fn session_closed(
-        &mut self,
-        entry: &Entry,
-        body: &SessionClosed,
-    ) -> Result<(), rusqlite::Error> {
+    pub(super) fn session_closed(&mut self, entry: &Entry, body: &SessionClosed) -> Result<(), rusqlite::Error> {
         let Some(session) = &entry.session else { return Ok(()) };
         self.ensure_session(entry, session)?;
         self.settle(session)?;
         let (bytes_up, bytes_down) = (number(body.bytes_up), number(body.bytes_down));
         let (run, up, down, closed): (Option<String>, i64, i64, bool) = self
             .db
-            .prepare_cached(
-                "SELECT run, bytes_up, bytes_down, outcome IS NOT NULL FROM sessions WHERE id = ?1",
-            )?
+            .prepare_cached("SELECT run, bytes_up, bytes_down, outcome IS NOT NULL FROM sessions WHERE id = ?1")?
             .query_row([session], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
         self.db
             .prepare_cached(
@@ -368,9 +355,7 @@ impl Batch<'_> {
             .execute(params![session, sums.up, sums.down, NUMBER_MAX])?;
         let open: Option<(String, i64)> = self
             .db
-            .prepare_cached(
-                "SELECT run, leaf FROM sessions WHERE id = ?1 AND outcome IS NULL AND run IS NOT NULL",
-            )?
+            .prepare_cached("SELECT run, leaf FROM sessions WHERE id = ?1 AND outcome IS NULL AND run IS NOT NULL")?
             .query_row([session], |row| Ok((row.get(0)?, row.get(1)?)))
             .optional()?;
         if let Some((run, leaf)) = open {

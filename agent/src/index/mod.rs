@@ -34,8 +34,8 @@ pub use query::{Query, QueryError, SEARCH_COLUMNS};
 pub use read::{Found, Index, NotFound};
 pub use rebuild::rebuild;
 pub use rows::{
-    Accepted, Bypass, Decision, Exchange, Json, Mask, Name, Note, Payload, Process, Reconciliation, Recovery,
-    Run, Session, UnknownEvent,
+    Accepted, Bypass, Decision, Exchange, Json, Mask, Name, Note, Payload, Process, Reconciliation, Recovery, Run,
+    Session, UnknownEvent,
 };
 pub use search::Hit;
 pub use text::is_text;

@@ -128,8 +128,7 @@ pub(super) fn anew(data_dir: &Path, path: &Path) -> Result<Connection, IndexErro
 fn writable(data_dir: &Path, path: &Path) -> Result<Connection, IndexError> {
     // Made before SQLite opens it: the log and its shared memory take over mode and owner.
     drop(create(path, data_dir)?);
-    let flags =
-        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(READER_PATIENCE)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -194,9 +193,7 @@ pub(super) fn progress(connection: &Connection) -> Result<Progress, rusqlite::Er
     let sql = "SELECT next_leaf, last_wall_ns, last_mono_ns FROM progress WHERE one = 1";
     connection.query_row(sql, [], |row| {
         let last = match (row.get::<_, Option<i64>>(1)?, row.get::<_, Option<i64>>(2)?) {
-            (Some(wall), Some(mono)) => {
-                Some(Stamp { wall_ns: wall.cast_unsigned(), mono_ns: mono.cast_unsigned() })
-            }
+            (Some(wall), Some(mono)) => Some(Stamp { wall_ns: wall.cast_unsigned(), mono_ns: mono.cast_unsigned() }),
             _ => None,
         };
         Ok(Progress { next_leaf: row.get::<_, i64>(0)?.cast_unsigned(), last })

@@ -141,8 +141,7 @@ fn term(text: &str) -> Result<(Term, &str), QueryError> {
     }
     let word_end = text.find(|c: char| c.is_whitespace() || c == '"').unwrap_or(text.len());
     let word = text.get(..word_end).unwrap_or_default();
-    if let Some((column, value)) = word.split_once(':').filter(|(column, value)| names_column(column, value))
-    {
+    if let Some((column, value)) = word.split_once(':').filter(|(column, value)| names_column(column, value)) {
         let after_colon = text.get(column.len() + 1..).unwrap_or_default();
         let (value, rest) = if value.is_empty() && after_colon.starts_with('"') {
             quoted(after_colon)?
@@ -201,9 +200,7 @@ fn column_test(column: &str, value: String, term: &str) -> Result<Test, QueryErr
         });
     };
     let (comparison, value) = match (kind, value.chars().next()) {
-        (ColumnKind::Number, Some(sign @ ('<' | '>'))) => {
-            (sign, value.get(1..).unwrap_or_default().to_owned())
-        }
+        (ColumnKind::Number, Some(sign @ ('<' | '>'))) => (sign, value.get(1..).unwrap_or_default().to_owned()),
         _ => ('=', value),
     };
     if kind == ColumnKind::Number && value.parse::<i64>().is_err() {

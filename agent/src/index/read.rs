@@ -7,8 +7,8 @@ use std::path::Path;
 use rusqlite::{Connection, OptionalExtension, Params};
 
 use super::rows::{
-    Accepted, Bypass, Decision, Exchange, FromRow, Mask, Name, Note, Payload, Process, Reconciliation,
-    Recovery, Run, Session, UnknownEvent,
+    Accepted, Bypass, Decision, Exchange, FromRow, Mask, Name, Note, Payload, Process, Reconciliation, Recovery, Run,
+    Session, UnknownEvent,
 };
 use super::{IndexError, Progress, open};
 
@@ -91,10 +91,7 @@ impl Index {
     /// When `SQLite` fails.
     pub fn runs(&self, since_ns: i64, limit: usize) -> Result<Vec<Run>, IndexError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        self.rows(
-            "WHERE coalesce(started_ns, 0) >= ?1 ORDER BY started_ns DESC, leaf DESC LIMIT ?2",
-            (since_ns, limit),
-        )
+        self.rows("WHERE coalesce(started_ns, 0) >= ?1 ORDER BY started_ns DESC, leaf DESC LIMIT ?2", (since_ns, limit))
     }
 
     /// Sessions of a run, in order.
@@ -230,10 +227,7 @@ impl Index {
     /// # Errors
     /// When `SQLite` fails.
     pub fn payloads(&self, session: &str, side: &str, n: Option<i64>) -> Result<Vec<Payload>, IndexError> {
-        self.rows(
-            "WHERE session = ?1 AND side = ?2 AND (?3 IS NULL OR n = ?3) ORDER BY leaf",
-            (session, side, n),
-        )
+        self.rows("WHERE session = ?1 AND side = ?2 AND (?3 IS NULL OR n = ?3) ORDER BY leaf", (session, side, n))
     }
 
     /// What a unique prefix of an id names: a run, a session, or `SESSION.N`.
@@ -258,8 +252,7 @@ impl Index {
         }?
         .ok_or_else(|| {
             let runs = runs.iter().map(|run| candidate("run", &run.id, run.command.as_deref()));
-            let sessions =
-                sessions.iter().map(|session| candidate("session", &session.id, session.target.as_deref()));
+            let sessions = sessions.iter().map(|session| candidate("session", &session.id, session.target.as_deref()));
             ambiguous(typed, runs.chain(sessions))
         })
     }
@@ -273,10 +266,7 @@ impl Index {
         match runs.len() {
             0 => Err(NotFound::Nothing { prefix: typed.into(), what: "run" }),
             1 => runs.pop().ok_or_else(|| NotFound::Nothing { prefix: typed.into(), what: "run" }),
-            _ => Err(ambiguous(
-                typed,
-                runs.iter().map(|run| candidate("run", &run.id, run.command.as_deref())),
-            )),
+            _ => Err(ambiguous(typed, runs.iter().map(|run| candidate("run", &run.id, run.command.as_deref())))),
         }
     }
 
@@ -289,10 +279,7 @@ impl Index {
         match found.len() {
             0 => Err(NotFound::Nothing { prefix: typed.into(), what: "session" }),
             1 => found.pop().ok_or_else(|| NotFound::Nothing { prefix: typed.into(), what: "session" }),
-            _ => Err(ambiguous(
-                typed,
-                found.iter().map(|one| candidate("session", &one.id, one.target.as_deref())),
-            )),
+            _ => Err(ambiguous(typed, found.iter().map(|one| candidate("session", &one.id, one.target.as_deref())))),
         }
     }
 
@@ -308,11 +295,9 @@ impl Index {
                 format!("SELECT min(id) FROM {table} WHERE id > ?1"),
             ] {
                 let mut neighbour = self.connection.prepare_cached(&sql)?;
-                let neighbour: Option<String> =
-                    neighbour.query_row([id], |row| row.get(0)).optional()?.flatten();
-                let shared = neighbour.map_or(0, |other| {
-                    other.bytes().zip(id.bytes()).take_while(|(left, right)| left == right).count()
-                });
+                let neighbour: Option<String> = neighbour.query_row([id], |row| row.get(0)).optional()?.flatten();
+                let shared = neighbour
+                    .map_or(0, |other| other.bytes().zip(id.bytes()).take_while(|(left, right)| left == right).count());
                 len = len.max(shared + 1);
             }
         }
@@ -327,8 +312,7 @@ impl Index {
 
     pub(super) fn rows<R: FromRow>(&self, rest: &str, parameters: impl Params) -> Result<Vec<R>, IndexError> {
         let columns = R::COLUMNS.iter().map(|column| format!("\"{column}\"")).collect::<Vec<_>>().join(", ");
-        let mut select =
-            self.connection.prepare_cached(&format!("SELECT {columns} FROM {} {rest}", R::TABLE))?;
+        let mut select = self.connection.prepare_cached(&format!("SELECT {columns} FROM {} {rest}", R::TABLE))?;
         let rows = select.query_map(parameters, R::read)?;
         Ok(rows.collect::<Result<_, _>>()?)
     }

@@ -75,18 +75,9 @@ impl Sample {
         self.add_with(body, place, b"");
     }
 
-    pub(crate) fn add_with(
-        &mut self,
-        body: impl Into<Body>,
-        place: impl FnOnce(Event) -> Event,
-        payload: &[u8],
-    ) {
+    pub(crate) fn add_with(&mut self, body: impl Into<Body>, place: impl FnOnce(Event) -> Event, payload: &[u8]) {
         let leaf = self.records.len() as u64;
-        self.records.push(Record {
-            leaf,
-            event: place(Event::new(self.stamp(), body)),
-            payload: payload.to_vec(),
-        });
+        self.records.push(Record { leaf, event: place(Event::new(self.stamp(), body)), payload: payload.to_vec() });
     }
 
     pub(crate) fn start_run(&mut self, run: RunId, argv: &[&str]) {
@@ -196,9 +187,9 @@ impl Sample {
     }
 
     fn opaque(&mut self, run: RunId, session: SessionId) {
-        let request =
-            b"POST /v1/chat HTTP/1.1\r\nHost: api.openai.test\r\n\r\n{\"ask\":\"quarterly revenue\x1b[31m\"}";
-        let answer = b"\x00\x01\x02\xff\xfe binary answer with password_hash inside \x00\x00\x00\x00\x07\x80\x80\x80\x80\x80";
+        let request = b"POST /v1/chat HTTP/1.1\r\nHost: api.openai.test\r\n\r\n{\"ask\":\"quarterly revenue\x1b[31m\"}";
+        let answer =
+            b"\x00\x01\x02\xff\xfe binary answer with password_hash inside \x00\x00\x00\x00\x07\x80\x80\x80\x80\x80";
         self.open_session(run, session, "127.9.0.1:443");
         self.classify(run, session, "127.9.0.1:443", Some("api.openai.test"));
         let verdict = Verdict { effect: Effect::Allow, policies: Vec::new() };
@@ -220,21 +211,12 @@ impl Sample {
         self.open_session(run, session, "127.9.0.2:5432");
         self.classify(run, session, "127.9.0.2:5432", None);
         let facts = BTreeMap::from([("kinds".to_string(), Fact::Set(["DROP".to_string()].into()))]);
-        let request = Request {
-            verb: "query".into(),
-            subject: "DROP TABLE orders".into(),
-            facts: facts.clone(),
-            parts: vec![],
-        };
+        let request =
+            Request { verb: "query".into(), subject: "DROP TABLE orders".into(), facts: facts.clone(), parts: vec![] };
         self.add_with(request, |e| e.in_session(run, session).in_exchange(1), b"DROP TABLE orders");
         let verdict = Verdict { effect: Effect::Deny, policies: vec!["no-drop".into()] };
-        let decided = Decided {
-            verb: "query".into(),
-            subject: "DROP TABLE orders".into(),
-            verdict,
-            mode: Mode::Enforce,
-            facts,
-        };
+        let decided =
+            Decided { verb: "query".into(), subject: "DROP TABLE orders".into(), verdict, mode: Mode::Enforce, facts };
         self.add(decided, |e| e.in_session(run, session).in_exchange(1));
         let masked = Masked { mask: "card".into(), count: 2, values: vec!["pan 16 abc".into()] };
         self.add(masked, |e| e.in_session(run, session).in_exchange(1));
@@ -250,8 +232,7 @@ impl Sample {
     }
 
     fn alarms(&mut self, run: RunId) {
-        let accepted =
-            Accepted { peer: address("127.0.0.9:5555"), local: address("127.0.0.1:8000"), pid: 812 };
+        let accepted = Accepted { peer: address("127.0.0.9:5555"), local: address("127.0.0.1:8000"), pid: 812 };
         self.add(accepted, |e| e.in_run(run));
         let bypass = Bypass {
             kind: "udp".into(),
@@ -261,17 +242,9 @@ impl Sample {
             detail: "ntp".into(),
         };
         self.add(bypass, |e| e.in_run(run));
-        self.add(Note { code: "port_reused".into(), text: "a source port came twice".into() }, |e| {
-            e.in_run(run)
-        });
-        let counts = Reconciled {
-            established: 3,
-            sessions: 2,
-            refused: 1,
-            unattributed: 1,
-            events_lost: 0,
-            complete: false,
-        };
+        self.add(Note { code: "port_reused".into(), text: "a source port came twice".into() }, |e| e.in_run(run));
+        let counts =
+            Reconciled { established: 3, sessions: 2, refused: 1, unattributed: 1, events_lost: 0, complete: false };
         self.add(counts, |e| e.in_run(run));
         self.add(Checkpoint { size: 10, note: "signed".into() }, |e| e);
         self.add(Recovered { from: 5, to: 6, cut_bytes: 100 }, |e| e);

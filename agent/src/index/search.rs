@@ -48,11 +48,8 @@ impl Index {
         let mut statement = Statement::default();
         let conditions: Vec<String> = query.terms.iter().map(|term| statement.condition(term)).collect();
         let limit = statement.bind(Value::Integer(i64::try_from(limit).unwrap_or(i64::MAX)));
-        let with = if statement.texts.is_empty() {
-            String::new()
-        } else {
-            format!("WITH {} ", statement.texts.join(", "))
-        };
+        let with =
+            if statement.texts.is_empty() { String::new() } else { format!("WITH {} ", statement.texts.join(", ")) };
         let sql = format!(
             "{with}SELECT kind, leaf, run, session, n, at_ns, identity, target, protocol, verb, subject, outcome
              FROM findable WHERE {} ORDER BY at_ns DESC, leaf DESC LIMIT {limit}",
@@ -74,10 +71,9 @@ impl Index {
         let (words, leaf) = (words.to_owned().into(), hit.leaf.into());
         let (place, values): (_, Vec<Value>) = match hit.kind.as_str() {
             "session" => ("rowid >= ?2 AND session = ?3", vec![words, leaf, hit.session.clone().into()]),
-            "exchange" => (
-                "rowid >= ?2 AND session = ?3 AND n = ?4",
-                vec![words, leaf, hit.session.clone().into(), hit.n.into()],
-            ),
+            "exchange" => {
+                ("rowid >= ?2 AND session = ?3 AND n = ?4", vec![words, leaf, hit.session.clone().into(), hit.n.into()])
+            }
             _ => ("rowid = ?2", vec![words, leaf]),
         };
         let sql = format!(
@@ -87,8 +83,7 @@ impl Index {
             u32::from(MATCH_END),
         );
         let mut select = self.connection.prepare_cached(&sql)?;
-        let snippet: Option<String> =
-            select.query_row(params_from_iter(values), |row| row.get(0)).optional()?;
+        let snippet: Option<String> = select.query_row(params_from_iter(values), |row| row.get(0)).optional()?;
         hit.marked = snippet.as_deref().map(parts).unwrap_or_default();
         hit.snippet = snippet.map(|text| text.replace([MATCH_BEGIN, MATCH_END], ""));
         Ok(())

@@ -43,13 +43,10 @@ pub(crate) fn dump(dir: &Path) -> Vec<(String, Vec<Value>)> {
     let mut all = Vec::new();
     for table in TABLES {
         let rowid = if table == "texts" { "rowid, " } else { "" };
-        let mut select =
-            index.connection.prepare(&format!("SELECT {rowid}* FROM {table} ORDER BY 1, 2, 3")).unwrap();
+        let mut select = index.connection.prepare(&format!("SELECT {rowid}* FROM {table} ORDER BY 1, 2, 3")).unwrap();
         let columns = select.column_count();
         let rows = select
-            .query_map([], |row| {
-                (0..columns).map(|at| row.get::<_, Value>(at)).collect::<Result<Vec<_>, _>>()
-            })
+            .query_map([], |row| (0..columns).map(|at| row.get::<_, Value>(at)).collect::<Result<Vec<_>, _>>())
             .unwrap();
         all.extend(rows.map(|row| (table.to_owned(), row.unwrap())));
     }
@@ -88,8 +85,7 @@ fn the_types_have_the_columns_of_the_schema() {
     let index = Index::open(dir.path()).unwrap();
     for (table, columns) in rows::TABLES {
         let mut select = index.connection.prepare("SELECT name FROM pragma_table_info(?1)").unwrap();
-        let found: Vec<String> =
-            select.query_map([table], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+        let found: Vec<String> = select.query_map([table], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
         assert_eq!(&found, columns, "{table}");
     }
 }
@@ -129,8 +125,7 @@ fn a_session_has_every_column() {
         Body::SessionOpened(body) => body.clone(),
         other => panic!("{other:?}"),
     };
-    let (up, down): (usize, usize) =
-        (records[9].payload.len() + records[10].payload.len(), records[11].payload.len());
+    let (up, down): (usize, usize) = (records[9].payload.len() + records[10].payload.len(), records[11].payload.len());
     assert_eq!(
         serde_json::to_value(&session).unwrap(),
         json!({
@@ -146,8 +141,7 @@ fn a_session_has_every_column() {
         })
     );
     let payloads = index.payloads(&session.id, "client", None).unwrap();
-    let places: Vec<_> =
-        payloads.iter().map(|place| (place.leaf, place.offset, place.len, place.n)).collect();
+    let places: Vec<_> = payloads.iter().map(|place| (place.leaf, place.offset, place.len, place.n)).collect();
     assert_eq!(places, [(9, 0, 40, None), (10, 40, up as i64 - 40, None)]);
 }
 
@@ -176,8 +170,7 @@ fn the_rest_of_the_run_has_its_rows() {
     let index = Index::open(dir.path()).unwrap();
     let id = run.to_string();
     let processes = index.processes(&id).unwrap();
-    let told: Vec<_> =
-        processes.iter().map(|one| (one.pid, one.start.as_deref().unwrap(), one.status)).collect();
+    let told: Vec<_> = processes.iter().map(|one| (one.pid, one.start.as_deref().unwrap(), one.status)).collect();
     assert_eq!(told, [(812, "exec", Some(0)), (900, "fork", None), (900, "exec", Some(256))]);
     let names = index.names(&id).unwrap();
     assert_eq!(names.iter().map(|name| name.answered).collect::<Vec<_>>(), [false, true]);
@@ -296,9 +289,7 @@ fn numbers_beyond_a_column_are_clamped() {
             error: None,
         };
         sample.add(closed, |e| e.in_session(run, session));
-        sample.add(Masked { mask: "card".into(), count: u64::MAX, values: vec![] }, |e| {
-            e.in_session(run, session)
-        });
+        sample.add(Masked { mask: "card".into(), count: u64::MAX, values: vec![] }, |e| e.in_session(run, session));
         sample.add_with(Chunk { side: Side::Client, offset: u64::MAX }, |e| e.in_session(run, session), b"x");
     }
     let dir = indexed(&sample.records, 2);

@@ -56,8 +56,7 @@ impl Readers {
         let mut command = again(&self.dir.path().join("reader"), role, store);
         let output = command.current_dir("/").uid(uid).gid(gid).output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let answer =
-            text.lines().find_map(|line| line.split_once("ANSWER ").map(|(_, answer)| answer.to_owned()));
+        let answer = text.lines().find_map(|line| line.split_once("ANSWER ").map(|(_, answer)| answer.to_owned()));
         answer.unwrap_or_else(|| panic!("{text}{}", String::from_utf8_lossy(&output.stderr)))
     }
 }
@@ -116,10 +115,7 @@ fn a_member_reads_while_the_writer_writes_after_it_closed_and_after_it_was_kille
     child.kill().unwrap();
     child.wait().unwrap();
     let before = files(dir.path());
-    assert!(
-        before.iter().any(|(name, .., len)| name == "index.sqlite-wal" && *len > 0),
-        "nothing to recover"
-    );
+    assert!(before.iter().any(|(name, .., len)| name == "index.sqlite-wal" && *len > 0), "nothing to recover");
     assert_eq!(readers.read_as(USER, GROUP, dir.path()), "1 runs", "after kill -9");
     assert_eq!(files(dir.path()), before, "a reader changed something");
 
@@ -127,8 +123,7 @@ fn a_member_reads_while_the_writer_writes_after_it_closed_and_after_it_was_kille
     let run = sample.run_id();
     sample.start_run(run, &["second"]);
     let stamps: Vec<_> = sample.records.iter().map(|record| record.event.at).collect();
-    let mut indexer =
-        Indexer::open(dir.path(), |leaf| stamps.get(usize::try_from(leaf).unwrap()).copied()).unwrap();
+    let mut indexer = Indexer::open(dir.path(), |leaf| stamps.get(usize::try_from(leaf).unwrap()).copied()).unwrap();
     assert_eq!(indexer.indexed_leaf(), 30);
     indexer.apply(&sample.records).unwrap();
     drop(indexer);

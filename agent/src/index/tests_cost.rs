@@ -19,7 +19,8 @@ fn a_hundred_thousand_events_are_indexed_within_the_budget() {
     let mut sample = Sample::new();
     let run = sample.run_id();
     sample.start_run(run, &["crewai", "run"]);
-    let payload = b"POST /v1/chat/completions HTTP/1.1\r\nHost: api.openai.test\r\n\r\n{\"model\":\"gpt\",\"messages\":[]}";
+    let payload =
+        b"POST /v1/chat/completions HTTP/1.1\r\nHost: api.openai.test\r\n\r\n{\"model\":\"gpt\",\"messages\":[]}";
     for _ in 0..SESSIONS {
         let session = sample.session_id();
         sample.open_session(run, session, "127.9.0.1:443");

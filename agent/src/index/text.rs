@@ -31,15 +31,13 @@ fn is_ciphertext(payload: &[u8], protocol: &str) -> bool {
 /// Whether bytes are text to a reader: printable for the most part, and UTF-8 but for a character cut at either end.
 #[must_use]
 pub fn is_text(bytes: &[u8]) -> bool {
-    let printable =
-        bytes.iter().filter(|byte| matches!(byte, b'\t' | b'\n' | b'\r' | 0x20..=0x7e | 0x80..)).count();
+    let printable = bytes.iter().filter(|byte| matches!(byte, b'\t' | b'\n' | b'\r' | 0x20..=0x7e | 0x80..)).count();
     printable * 100 >= bytes.len() * TEXT_PERCENT && mostly_utf8(bytes)
 }
 
 /// Whether the bytes above ASCII are UTF-8, but for a character that is cut at either end.
 fn mostly_utf8(bytes: &[u8]) -> bool {
-    let body =
-        bytes.iter().position(|byte| byte & 0xc0 != 0x80).map_or(bytes, |start| bytes.split_at(start).1);
+    let body = bytes.iter().position(|byte| byte & 0xc0 != 0x80).map_or(bytes, |start| bytes.split_at(start).1);
     let start = bytes.len() - body.len();
     start <= 3 && std::str::from_utf8(body).map_or_else(|error| error.error_len().is_none(), |_| true)
 }

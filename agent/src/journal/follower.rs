@@ -54,11 +54,7 @@ pub(super) struct Desk {
 
 impl Desk {
     pub(super) fn new() -> Self {
-        Self {
-            wishes: Mutex::default(),
-            wake: Condvar::new(),
-            progress: watch::Sender::new(Progress::default()),
-        }
+        Self { wishes: Mutex::default(), wake: Condvar::new(), progress: watch::Sender::new(Progress::default()) }
     }
 
     /// Asks for a checkpoint over all records before `end`.
@@ -227,9 +223,8 @@ impl Follower {
 
     fn take_batch(&mut self, end: u64) -> Result<(), JournalError> {
         let (mut bytes, mut shared) = (0, Vec::new());
-        let in_step =
-            self.sink.as_ref().is_some_and(|(cursor, _)| cursor.position() == self.cursor.position())
-                && is_due(self.pause.sink);
+        let in_step = self.sink.as_ref().is_some_and(|(cursor, _)| cursor.position() == self.cursor.position())
+            && is_due(self.pause.sink);
         while self.cursor.position() < end
             && bytes < limits::FOLLOW_BATCH_BYTES
             && shared.len() < limits::INDEX_BATCH_EVENTS

@@ -26,11 +26,11 @@ use std::time::Duration;
 
 use crewtap_core::bodies;
 use crewtap_core::chain::Record;
-use crewtap_core::mask::digest::DigestKey;
 use crewtap_core::chain::frame::Head;
 use crewtap_core::chain::note::VerifierKey;
 use crewtap_core::event::{Event, EventError, Stamp};
 use crewtap_core::limits;
+use crewtap_core::mask::digest::DigestKey;
 use nix::time::{ClockId, clock_gettime};
 
 pub use reader::{ReadError, Reader, Records};
@@ -125,9 +125,7 @@ pub enum JournalError {
     #[error(transparent)]
     Event(#[from] EventError),
     /// What was signed is not there any more.
-    #[error(
-        "the store was changed by somebody else: {0}; run `crewtap verify`, and move it away to start a new one"
-    )]
+    #[error("the store was changed by somebody else: {0}; run `crewtap verify`, and move it away to start a new one")]
     Tampered(String),
     /// The follower cannot read what was written.
     #[error("the journal cannot be read back: {0}")]
@@ -201,10 +199,7 @@ fn encode<'a>(entries: &[Entry<'a>]) -> Result<Burst<'a>, JournalError> {
     for entry in entries {
         let bytes: usize = entry.payload.iter().map(|part| part.len()).sum();
         if bytes > limits::PAYLOAD_BYTES_MAX {
-            return Err(JournalError::TooLarge {
-                bytes: bytes as u64,
-                max: limits::PAYLOAD_BYTES_MAX as u64,
-            });
+            return Err(JournalError::TooLarge { bytes: bytes as u64, max: limits::PAYLOAD_BYTES_MAX as u64 });
         }
         let event = entry.event.to_cbor()?;
         let salt = rand::RngExt::random(&mut random);
@@ -245,8 +240,8 @@ impl Journal {
         let layout = Layout::new(data_dir);
         layout.create()?;
         let lock = Lock::take(&layout)?;
-        let firsts = segment::list(&layout)
-            .map_err(|e| JournalError::io("list the segments of", &layout.journal(), e))?;
+        let firsts =
+            segment::list(&layout).map_err(|e| JournalError::io("list the segments of", &layout.journal(), e))?;
         let keys = Keys::open(&layout, firsts.is_empty())?;
         let verifier = keys.signer.verifier();
         let ready = recover::recover(&layout, &verifier, options)?;
@@ -423,8 +418,7 @@ fn spawn(shared: &Arc<Shared>, follower: Follower, lock: Lock) -> Result<Threads
     let start = |name: &str| std::thread::Builder::new().name(name.into());
     let failed = |e| JournalError::io("start a thread for", &shared.layout.journal(), e);
     let (for_sync, for_follow) = (Arc::clone(shared), Arc::clone(shared));
-    let syncer =
-        start("journal-sync").spawn(move || for_sync.syncer.run(&for_sync.writer)).map_err(failed)?;
+    let syncer = start("journal-sync").spawn(move || for_sync.syncer.run(&for_sync.writer)).map_err(failed)?;
     let follower = start("journal-follow").spawn(move || follower.run(&for_follow)).map_err(failed)?;
     Ok(Threads { follower, syncer, _lock: lock })
 }

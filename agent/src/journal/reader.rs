@@ -213,20 +213,15 @@ impl Reader {
         Ok(Some(place))
     }
 
-    fn marks<'m>(
-        &self,
-        all: &'m mut BTreeMap<u64, Marks>,
-        first: u64,
-        limit: u64,
-    ) -> Result<&'m mut Marks, ReadError> {
+    fn marks<'m>(&self, all: &'m mut BTreeMap<u64, Marks>, first: u64, limit: u64) -> Result<&'m mut Marks, ReadError> {
         while all.len() >= SEGMENTS_KNOWN && !all.contains_key(&first) {
             all.pop_first();
         }
         let marks = match all.entry(first) {
             std::collections::btree_map::Entry::Occupied(known) => known.into_mut(),
             std::collections::btree_map::Entry::Vacant(new) => {
-                let (file, header) = segment::open(&self.layout, self.store, first)
-                    .map_err(|source| self.io(first, source))?;
+                let (file, header) =
+                    segment::open(&self.layout, self.store, first).map_err(|source| self.io(first, source))?;
                 header.map_err(|fault| ReadError::Header { path: self.layout.segment(first), fault })?;
                 let scan = Scan::new(file, HEADER_BYTES as u64, first, limit);
                 new.insert(Marks { first, limit, known: Vec::new(), scan })

@@ -48,9 +48,8 @@ pub(super) fn recover(layout: &Layout, key: &VerifierKey, options: &Options) -> 
         move |e| JournalError::io(doing, &dir, e)
     };
     segment::remove_spares(layout).map_err(io_error("remove old spare segments"))?;
-    let newest = signed::newest(layout, key)
-        .map_err(io_error("read the checkpoints"))?
-        .map_err(JournalError::Tampered)?;
+    let newest =
+        signed::newest(layout, key).map_err(io_error("read the checkpoints"))?.map_err(JournalError::Tampered)?;
     if let Some(len) = newest.torn_at {
         let cut = OpenOptions::new().write(true).open(layout.history()).and_then(|file| file.set_len(len));
         cut.map_err(io_error("cut the torn end of the checkpoints"))?;
@@ -71,25 +70,14 @@ fn known_tree(signed: Option<&SignedTree>, tiles: &mut Tiles) -> Result<Tree, Jo
     let Some(signed) = signed else { return Ok(Tree::default()) };
     match tiles.tree(signed.size) {
         Some(tree) if tree.root() == signed.root => Ok(tree),
-        _ => Err(JournalError::Tampered(format!(
-            "the tiles do not give the signed root of {} records",
-            signed.size
-        ))),
+        _ => Err(JournalError::Tampered(format!("the tiles do not give the signed root of {} records", signed.size))),
     }
 }
 
 /// A store without segments.
-fn fresh(
-    layout: &Layout,
-    key: &VerifierKey,
-    bytes: u64,
-    signed: Option<&SignedTree>,
-) -> Result<End, JournalError> {
+fn fresh(layout: &Layout, key: &VerifierKey, bytes: u64, signed: Option<&SignedTree>) -> Result<End, JournalError> {
     if let Some(signed) = signed.filter(|signed| signed.size > 0) {
-        return Err(JournalError::Tampered(format!(
-            "all segments are gone; {} records were signed",
-            signed.size
-        )));
+        return Err(JournalError::Tampered(format!("all segments are gone; {} records were signed", signed.size)));
     }
     let made = Spare::make(layout, layout.spare(), bytes)
         .and_then(|spare| spare.activate(layout, key.store(), 0))
@@ -160,8 +148,7 @@ impl Walk<'_> {
             self.refuse_below_because(next, &format!("record {next} in {} is damaged", path.display()))?;
             segment::zero(&file, offset, dirty).and_then(|()| file.sync_data()).map_err(io_error)?;
         }
-        let end =
-            End { file, capacity: len, offset, next, cut: cut.dirty.map(|to| to - offset), untold: None };
+        let end = End { file, capacity: len, offset, next, cut: cut.dirty.map(|to| to - offset), untold: None };
         Ok((end, cut.dirty.is_some()))
     }
 

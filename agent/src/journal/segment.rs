@@ -27,11 +27,7 @@ pub(super) fn list(layout: &Layout) -> io::Result<Vec<u64>> {
 }
 
 /// Opens a segment for reading and checks its header.
-pub(super) fn open(
-    layout: &Layout,
-    store: Ulid,
-    first: u64,
-) -> io::Result<(Arc<File>, Result<(), HeaderFault>)> {
+pub(super) fn open(layout: &Layout, store: Ulid, first: u64) -> io::Result<(Arc<File>, Result<(), HeaderFault>)> {
     let file = File::open(layout.segment(first))?;
     let mut header = [0; frame::HEADER_BYTES];
     let checked = match file.read_exact_at(&mut header, 0) {

@@ -47,11 +47,8 @@ impl Tiles {
             File::open(path)?.sync_data()?;
         }
         let parents: BTreeSet<&Path> = self.unsynced.iter().filter_map(|path| path.parent()).collect();
-        let dirs: BTreeSet<&Path> = parents
-            .iter()
-            .flat_map(|dir| dir.ancestors())
-            .filter(|dir| dir.starts_with(self.layout.tiles()))
-            .collect();
+        let dirs: BTreeSet<&Path> =
+            parents.iter().flat_map(|dir| dir.ancestors()).filter(|dir| dir.starts_with(self.layout.tiles())).collect();
         for dir in dirs {
             File::open(dir)?.sync_all()?;
         }

@@ -8,9 +8,9 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use crewtap_core::mask::digest::DigestKey;
 use crewtap_core::chain::note::{SignerKey, VerifierKey};
 use crewtap_core::id::Ulid;
+use crewtap_core::mask::digest::DigestKey;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::unistd::{Gid, Group, fchown};
@@ -159,11 +159,7 @@ pub(super) fn segment_name(first: u64) -> String {
 /// The first record of a segment by its name; none for other files.
 pub(super) fn segment_first(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(".seg")?;
-    if digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        digits.parse().ok()
-    } else {
-        None
-    }
+    if digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit()) { digits.parse().ok() } else { None }
 }
 
 /// Makes a new or renamed entry of its directory survive a power cut.
@@ -248,10 +244,10 @@ impl Keys {
                 .replace(&public, signer.verifier().to_line().as_bytes(), true)
                 .map_err(|e| JournalError::io("write the public key", &public, e))?;
         }
-        let line = fs::read_to_string(&public)
-            .map_err(|e| JournalError::io("read the store's public key", &public, e))?;
-        let verifier = VerifierKey::from_line(&line)
-            .map_err(|e| JournalError::Tampered(format!("{}: {e}", public.display())))?;
+        let line =
+            fs::read_to_string(&public).map_err(|e| JournalError::io("read the store's public key", &public, e))?;
+        let verifier =
+            VerifierKey::from_line(&line).map_err(|e| JournalError::Tampered(format!("{}: {e}", public.display())))?;
         let signer = SignerKey::new(verifier.store(), &*read_key(&host)?);
         if signer.verifier() != verifier {
             return Err(JournalError::Tampered(format!(

@@ -214,9 +214,7 @@ impl<'a> Walk<'a> {
         self.due = None;
         while let Some(entry) = self.history.next_entry()? {
             match entry {
-                Entry::Signed(signed)
-                    if self.recent.back().is_some_and(|(last, _)| last.size >= signed.size) =>
-                {
+                Entry::Signed(signed) if self.recent.back().is_some_and(|(last, _)| last.size >= signed.size) => {
                     let text = format!("the checkpoint over {} records is out of order", signed.size);
                     self.add(Finding::tampering(What::CheckpointChanged, text).file("journal/checkpoints"));
                 }
@@ -308,8 +306,7 @@ impl<'a> Walk<'a> {
                 Found::Gap { from, to, offset, fault } => self.gap(from, to, offset, fault, &name)?,
                 Found::Displaced { seq, offset } => {
                     let text = format!("record {seq} stands where record {} is due", self.audit.size());
-                    let finding =
-                        Finding::tampering(What::RecordMoved, text).leaf(seq).file(&name).at(offset);
+                    let finding = Finding::tampering(What::RecordMoved, text).leaf(seq).file(&name).at(offset);
                     self.add(finding.loss_if(unsigned));
                 }
                 Found::End { garbage, .. } => {
@@ -326,8 +323,7 @@ impl<'a> Walk<'a> {
         self.report.records += 1;
         if matches!(frame.payload, Payload::Erased { .. }) {
             self.report.erased += 1;
-            let finding =
-                Finding::tampering(What::PayloadErased, format!("the payload of record {leaf} was erased"));
+            let finding = Finding::tampering(What::PayloadErased, format!("the payload of record {leaf} was erased"));
             self.add(finding.leaf(leaf).file(name).at(offset).loss_if(true));
         }
         if tells_of_checkpoint(frame.event)
@@ -346,24 +342,14 @@ impl<'a> Walk<'a> {
             // Signed after the reading began.
             None if self.live && size > self.signed => {}
             None => {
-                let text = format!(
-                    "record {leaf} tells of a checkpoint over {size} records that the history does not have"
-                );
-                self.add(
-                    Finding::tampering(What::CheckpointMissing, text).leaf(leaf).file("journal/checkpoints"),
-                );
+                let text =
+                    format!("record {leaf} tells of a checkpoint over {size} records that the history does not have");
+                self.add(Finding::tampering(What::CheckpointMissing, text).leaf(leaf).file("journal/checkpoints"));
             }
         }
     }
 
-    fn gap(
-        &mut self,
-        from: u64,
-        to: u64,
-        offset: u64,
-        fault: Option<FrameFault>,
-        name: &str,
-    ) -> io::Result<()> {
+    fn gap(&mut self, from: u64, to: u64, offset: u64, fault: Option<FrameFault>, name: &str) -> io::Result<()> {
         let unsigned = from >= self.signed;
         match fault {
             None => self.missing(What::RecordMissing, to, name, Some(offset), "the next one follows at once"),
@@ -374,10 +360,7 @@ impl<'a> Walk<'a> {
                 let (what, text) = match to - from {
                     0 => (What::ForeignBytes, format!("there are foreign bytes before record {from}")),
                     1 => (What::RecordChanged, format!("record {from} was changed: {fault}")),
-                    _ => (
-                        What::RecordChanged,
-                        format!("the records from {from} to before {to} were changed: {fault}"),
-                    ),
+                    _ => (What::RecordChanged, format!("the records from {from} to before {to} were changed: {fault}")),
                 };
                 self.add(Finding::tampering(what, text).leaf(from).file(name).at(offset).loss_if(unsigned));
                 self.without(to)
@@ -397,9 +380,7 @@ impl<'a> Walk<'a> {
             ),
             _ if unsigned => Finding::tampering(
                 What::TornEnd,
-                format!(
-                    "record {next} is torn: the agent was killed or the power failed while it was written"
-                ),
+                format!("record {next} is torn: the agent was killed or the power failed while it was written"),
             ),
             _ => Finding::tampering(What::RecordChanged, format!("record {next} was changed: {fault}")),
         };
@@ -416,19 +397,12 @@ impl<'a> Walk<'a> {
         self.settle()?;
         if self.audit.size() < self.signed {
             let file = segment_name(self.audit.size());
-            self.missing(
-                What::RecordMissing,
-                self.signed,
-                &file,
-                None,
-                "the journal was cut before its signed end",
-            )?;
+            self.missing(What::RecordMissing, self.signed, &file, None, "the journal was cut before its signed end")?;
         }
         // A checkpoint that was signed after the reading began is not judged.
         let ahead = self.due.as_ref().filter(|_| !self.live).map(|due| due.size);
         if let Some(size) = ahead {
-            let text =
-                format!("a checkpoint was signed over {size} records, {} are there", self.audit.size());
+            let text = format!("a checkpoint was signed over {size} records, {} are there", self.audit.size());
             self.add(Finding::tampering(What::RecordMissing, text).leaf(self.audit.size()));
         }
         self.newest_is_newest();

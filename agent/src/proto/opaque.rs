@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use crewtap_core::bodies::{Classified, Masked};
+use crewtap_core::bodies::Classified;
 use crewtap_core::mask::stream::Redactor;
 use crewtap_core::session::{Outcome, Side};
 use crewtap_core::sniff::Protocol;
@@ -49,10 +49,7 @@ pub(super) async fn serve_with(session: Session, client: Client, mut tap: impl F
     session.close(end.outcome, end.error);
 }
 
-async fn connect(
-    session: &Session,
-    classified: &Classified,
-) -> Result<TcpStream, End> {
+async fn connect(session: &Session, classified: &Classified) -> Result<TcpStream, End> {
     let permit = session.ask_connect(classified).map_err(|error| End {
         outcome: match error {
             AskError::Refused => Outcome::Refused,
@@ -60,10 +57,7 @@ async fn connect(
         },
         error: Some(error.to_string()),
     })?;
-    session
-        .dial(&permit)
-        .await
-        .map_err(|error| End { outcome: error.outcome(), error: Some(error.to_string()) })
+    session.dial(&permit).await.map_err(|error| End { outcome: error.outcome(), error: Some(error.to_string()) })
 }
 
 /// A tap with something to say when its session ends.
@@ -82,10 +76,7 @@ impl Redacted {
     pub(super) fn new(session: &Session, protocol: &str) -> Self {
         let protocol = Protocol::ALL.iter().copied().find(|known| known.as_str() == protocol);
         let key = session.digest_key();
-        Self {
-            client: Redactor::new(protocol, Side::Client, key),
-            server: Redactor::new(protocol, Side::Server, key),
-        }
+        Self { client: Redactor::new(protocol, Side::Client, key), server: Redactor::new(protocol, Side::Server, key) }
     }
 }
 
@@ -106,10 +97,8 @@ impl Finish for Redacted {
     fn finish(self, session: &Session) -> Result<(), Unrecorded> {
         for mut redactor in [self.client, self.server] {
             redactor.finish();
-            let count = redactor.count();
-            if count > 0 {
-                let values = redactor.values().iter().map(ToString::to_string).collect();
-                session.record(Masked { mask: "credential".into(), count, values })?;
+            if let Some(masked) = redactor.masked() {
+                session.record(masked)?;
             }
         }
         Ok(())

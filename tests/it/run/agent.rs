@@ -21,10 +21,8 @@ fn text(bytes: &[u8]) -> String {
 fn the_store_is_hidden_from_the_command_and_a_run_inside_is_refused() {
     let store = Store::new();
     let path = store.path().display().to_string();
-    let seen = run(
-        &store,
-        &["--", "sh", "-c", &format!("ls -A {path}; {CREWTAP} --data-dir {path} run true; echo $?")],
-    );
+    let seen =
+        run(&store, &["--", "sh", "-c", &format!("ls -A {path}; {CREWTAP} --data-dir {path} run true; echo $?")]);
     assert_eq!(text(&seen.stdout), "125\n");
     assert!(text(&seen.stderr).contains("this is a captured run already"), "{}", text(&seen.stderr));
     // The host itself sees the store as before.
@@ -43,12 +41,8 @@ fn nothing_of_the_environment_reaches_the_agent() {
         "-c",
         "echo $OPENAI_API_KEY; read x; exit 0",
     ]);
-    let mut child = command
-        .env("OPENAI_API_KEY", "sk-test")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child =
+        command.env("OPENAI_API_KEY", "sk-test").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut line = [0; 8];
     std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut line).unwrap();
     assert_eq!(&line, b"sk-test\n");
@@ -71,14 +65,7 @@ fn many_runs_at_once_share_one_agent() {
     let store = Store::new();
     let started = |_| {
         let mut command = Command::new(CREWTAP);
-        command.arg("--data-dir").arg(store.path()).args([
-            "run",
-            "-q",
-            "--",
-            "sh",
-            "-c",
-            "echo up; read x; exit 3",
-        ]);
+        command.arg("--data-dir").arg(store.path()).args(["run", "-q", "--", "sh", "-c", "echo up; read x; exit 3"]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap()
     };
     let mut children: Vec<_> = (0..6).map(started).collect();
@@ -153,10 +140,7 @@ fn in_enforce_mode_even_root_has_no_raw_sockets() {
     let store = Store::new();
     let try_raw = "import socket\ntry: socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)\nexcept PermissionError: print('no')\nelse: print('yes')";
     assert_eq!(text(&run(&store, &["-q", "--", "python3", "-c", try_raw]).stdout), "yes\n");
-    assert_eq!(
-        text(&run(&store, &["-q", "--mode", "enforce", "--", "python3", "-c", try_raw]).stdout),
-        "no\n"
-    );
+    assert_eq!(text(&run(&store, &["-q", "--mode", "enforce", "--", "python3", "-c", try_raw]).stdout), "no\n");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 /// The program under test.
-pub const CREWTAP: &str = env!("CARGO_BIN_EXE_crewtap-bare");
+pub const CREWTAP: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/../debug/examples/crewtap-bare");
 
 pub struct Store(TempDir);
 

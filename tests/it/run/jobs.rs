@@ -168,18 +168,15 @@ fn a_background_reader_is_stopped_and_goes_on_in_the_foreground() {
 #[test]
 fn a_signal_to_the_wrapper_is_passed_on() {
     in_shells(|terminal, _| {
-        terminal.line(
-            "$R sh -c 'trap \"echo c\"\"aught; exit 9\" TERM; echo u\"\"p; while :; do sleep 0.05; done' &",
-        );
+        terminal.line("$R sh -c 'trap \"echo c\"\"aught; exit 9\" TERM; echo u\"\"p; while :; do sleep 0.05; done' &");
         terminal.expect("up\r\n");
         terminal.line("kill $!; wait $!; echo 's'tatus=$?.");
         terminal.expect("caught\r\n");
         assert_eq!(take_status(terminal), "9");
         for signal in ["HUP", "USR1", "USR2", "ALRM", "INT", "QUIT", "WINCH", "RTMIN+3"] {
             let name = if signal == "RTMIN+3" { "37" } else { signal };
-            terminal.line(&format!(
-                "$R bash -c 'trap \"exit 9\" {signal}; echo u\"\"p; while :; do sleep 0.05; done' &"
-            ));
+            terminal
+                .line(&format!("$R bash -c 'trap \"exit 9\" {signal}; echo u\"\"p; while :; do sleep 0.05; done' &"));
             terminal.expect("up\r\n");
             terminal.line(&format!("kill -{name} $!; wait $!; echo 's'tatus=$?."));
             assert_eq!(take_status(terminal), "9", "{signal}");
@@ -195,9 +192,7 @@ fn pipelines_and_standard_streams_are_the_shells() {
         terminal.line("yes | $R head -1; $R yes | head -1 >/dev/null; echo 's'tatus=$?.");
         terminal.expect("y\r\n");
         assert_eq!(take_status(terminal), "0");
-        terminal.line(
-            "$R sh -c 'echo out; echo err >&2' >/dev/null 2>/dev/null; $R sh -c 'echo \"t\"hree >&3' 3>&1",
-        );
+        terminal.line("$R sh -c 'echo out; echo err >&2' >/dev/null 2>/dev/null; $R sh -c 'echo \"t\"hree >&3' 3>&1");
         terminal.expect("three\r\n");
         assert_eq!(status(terminal, "$R sh -c '[ -t 0 ] && [ -t 1 ] && [ -t 2 ]'"), "0");
         terminal.line("a=$(sh -c 'ls /proc/self/fd'); b=$($R sh -c 'ls /proc/self/fd')");
@@ -269,17 +264,13 @@ fn a_daemon_outlives_the_command_and_the_user_is_told() {
 fn a_command_goes_on_when_the_wrapper_is_killed() {
     in_shells(|terminal, store| {
         let go = store.path().with_file_name("go").display().to_string();
-        terminal.line(&format!(
-            "$R sh -c 'echo u\"\"p; until [ -e {go} ]; do sleep 0.05; done; echo w\"\"ent-on' &"
-        ));
+        terminal.line(&format!("$R sh -c 'echo u\"\"p; until [ -e {go} ]; do sleep 0.05; done; echo w\"\"ent-on' &"));
         terminal.expect("up\r\n");
         terminal.line("kill -KILL $!; wait $!; echo 's'tatus=$?.");
         assert_eq!(take_status(terminal), "137");
         // The agent has noticed that nobody will tell how the command ends.
-        terminal.line(&format!(
-            "until grep -q unreported {}/requests; do :; done; echo 'n'oticed",
-            store.path().display()
-        ));
+        terminal
+            .line(&format!("until grep -q unreported {}/requests; do :; done; echo 'n'oticed", store.path().display()));
         terminal.expect("noticed\r\n");
         terminal.line(&format!("touch {go}"));
         terminal.expect("went-on\r\n");

@@ -96,8 +96,7 @@ fn the_command_is_what_it_would_have_been_without_sudo() {
     for sudoers in ["Defaults use_pty", "Defaults !use_pty"] {
         let place = Place::new(SHOW);
         let settings = "umask 007; ulimit -n 321; renice -n 4 $$ >/dev/null";
-        let script =
-            format!("{settings}; mycrew 'a b' c; echo ---; sudo {} -q -- mycrew 'a b' c; true", place.run());
+        let script = format!("{settings}; mycrew 'a b' c; echo ---; sudo {} -q -- mycrew 'a b' c; true", place.run());
         let (out, err) = text(&place.user_runs(sudoers, &script));
         let (plain, captured) = out.split_once("---\n").unwrap_or_else(|| panic!("{out}{err}"));
         assert_eq!(captured, plain, "{err}");
@@ -114,8 +113,7 @@ fn the_limit_of_core_files_is_the_users_where_root_may_raise_it() {
     let place = Place::new("ulimit -c");
     let script = format!("ulimit -c 9; sudo {} -q -- mycrew; true", place.run());
     let (out, err) = text(&place.user_runs("", &script));
-    let may =
-        rustix::thread::capability_is_in_bounding_set(rustix::thread::CapabilitySet::SYS_RESOURCE).unwrap();
+    let may = rustix::thread::capability_is_in_bounding_set(rustix::thread::CapabilitySet::SYS_RESOURCE).unwrap();
     assert_eq!(out, if may { "18\n" } else { "0\n" }, "{err}");
 }
 

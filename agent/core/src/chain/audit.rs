@@ -125,14 +125,7 @@ impl Audit {
     }
 
     /// Compares a tile with what the records give, and with what the tiles below it give.
-    fn compare(
-        &mut self,
-        level: u32,
-        index: u64,
-        hashes: &[Hash],
-        other: Option<&Vec<Hash>>,
-        tiles: &mut impl Tiles,
-    ) {
+    fn compare(&mut self, level: u32, index: u64, hashes: &[Hash], other: Option<&Vec<Hash>>, tiles: &mut impl Tiles) {
         let width = hashes.len() as u64;
         let covers = (index * TILE_WIDTH + width).checked_shl(8 * level).unwrap_or(u64::MAX);
         match tiles.tile(level, index, width) {

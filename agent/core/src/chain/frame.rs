@@ -246,13 +246,7 @@ impl<'a> Frame<'a> {
             Payload::Erased { digest, len } => (digest, len),
         };
         let event_len = to_u32(self.event.len());
-        leaf_hash(&[
-            &self.seq.to_le_bytes(),
-            &event_len.to_le_bytes(),
-            &len.to_le_bytes(),
-            self.event,
-            &digest,
-        ])
+        leaf_hash(&[&self.seq.to_le_bytes(), &event_len.to_le_bytes(), &len.to_le_bytes(), self.event, &digest])
     }
 
     /// The payload; none when it was erased.

@@ -13,7 +13,6 @@ use std::convert::Infallible;
 use proptest::prelude::*;
 use sha2::{Digest, Sha256};
 
-use super::digest::StoreKey;
 use super::frame::{Frame, FrameFault, Head, Payload, check_header, header};
 use super::note::{SignedTree, SignerKey, VerifierKey};
 use super::proof::{Nodes, consistency, inclusion, is_consistent, is_included};
@@ -240,13 +239,4 @@ fn every_bit_of_a_checkpoint_and_of_its_key_counts() {
     assert!(flipped(&line).iter().all(|bad| VerifierKey::from_line(bad).is_err()));
     let other = SignerKey::new(Ulid::from_bytes([5; 16]), &[8; 32]).verifier();
     assert!(SignedTree::open(&signed.note, &other).is_err());
-}
-
-#[test]
-fn a_digest_depends_on_the_store() {
-    let key = |byte| StoreKey::new(zeroize::Zeroizing::new([byte; 32]));
-    assert_eq!(key(1).digest(b"secret"), key(1).digest(b"secret"));
-    assert_ne!(key(1).digest(b"secret"), key(2).digest(b"secret"));
-    assert_ne!(key(1).digest(b"secret"), key(1).digest(b"secres"));
-    assert_eq!((key(1).digest(b"").len(), format!("{:?}", key(1))), (16, "…".into()));
 }

@@ -92,10 +92,12 @@ fn scan(words: &[Word<'_>], spans: &mut [Vec<Span>]) {
             }
         }
         if let Some(into) = spans.get_mut(word.argument) {
-            into.extend(found.into_iter().map(|span| Span {
-                range: span.range.start + word.at..span.range.end + word.at,
-                scheme: span.scheme,
-            }));
+            into.extend(
+                found.into_iter().map(|span| Span {
+                    range: span.range.start + word.at..span.range.end + word.at,
+                    scheme: span.scheme,
+                }),
+            );
         }
     }
 }
@@ -126,12 +128,7 @@ fn option(word: &str, program: Option<&'static str>, login: bool, found: &mut Ve
     Expect::Nothing
 }
 
-fn replaced(
-    text: &str,
-    mut spans: Vec<Span>,
-    digest: &dyn Fn(&[u8]) -> String,
-    values: &mut Vec<String>,
-) -> String {
+fn replaced(text: &str, mut spans: Vec<Span>, digest: &dyn Fn(&[u8]) -> String, values: &mut Vec<String>) -> String {
     // The widest of those that begin together wins; what lies inside another is part of it.
     spans.sort_by_key(|span| (span.range.start, std::cmp::Reverse(span.range.end)));
     let mut shown = String::with_capacity(text.len());

@@ -103,7 +103,5 @@ pub(super) fn scheme(word: &[u8]) -> Option<&'static str> {
 
 /// Whether `word` could still become a scheme.
 pub(super) fn begins_scheme(word: &[u8]) -> bool {
-    SCHEMES
-        .iter()
-        .any(|known| known.as_bytes().get(..word.len()).is_some_and(|head| head.eq_ignore_ascii_case(word)))
+    SCHEMES.iter().any(|known| known.as_bytes().get(..word.len()).is_some_and(|head| head.eq_ignore_ascii_case(word)))
 }

@@ -116,21 +116,14 @@ fn walk(protocol: Option<Protocol>, side: Side) -> Option<Box<dyn Walk>> {
     Some(match (protocol, side) {
         (Some(Protocol::H2c), side) => Box::new(http2::Frames::new(side)),
         (Some(Protocol::Postgres), Side::Client) => Box::new(postgres::Frames::default()),
-        (Some(Protocol::Ftp | Protocol::Smtp | Protocol::Pop3), Side::Client) => {
-            Box::new(command::Lines::plain())
-        }
+        (Some(Protocol::Ftp | Protocol::Smtp | Protocol::Pop3), Side::Client) => Box::new(command::Lines::plain()),
         (Some(Protocol::Imap), Side::Client) => Box::new(command::Lines::tagged()),
         (Some(Protocol::Redis), Side::Client) => Box::new(redis::Requests::default()),
         // Encrypted, or servers that say nothing secret.
         (Some(Protocol::Tls | Protocol::Ssh), _)
         | (
             Some(
-                Protocol::Postgres
-                | Protocol::Redis
-                | Protocol::Ftp
-                | Protocol::Smtp
-                | Protocol::Pop3
-                | Protocol::Imap,
+                Protocol::Postgres | Protocol::Redis | Protocol::Ftp | Protocol::Smtp | Protocol::Pop3 | Protocol::Imap,
             ),
             Side::Server,
         ) => return None,

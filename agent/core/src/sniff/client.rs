@@ -12,27 +12,17 @@ pub(super) const RULES: &[Rule] = &[
     Rule::any(Protocol::H2c, "RFC 9113 section 3.4", |b| prefix(b, b"PRI * HTTP/2.0\r\n")),
     Rule::any(Protocol::Http, "RFC 9112 section 3, methods of the IANA registry", http),
     // Before PostgreSQL, whose version 3 looks like Kafka's Metadata request of that number.
-    Rule::on(
-        &[9092, 9093, 9094, 19092, 29092],
-        Protocol::Kafka,
-        "Kafka protocol guide, request header",
-        |b| kafka(b, 0..=92),
-    ),
+    Rule::on(&[9092, 9093, 9094, 19092, 29092], Protocol::Kafka, "Kafka protocol guide, request header", |b| {
+        kafka(b, 0..=92)
+    }),
     Rule::any(
         Protocol::Postgres,
         "PostgreSQL 17 manual, section 53.7 (StartupMessage, SSLRequest, GSSENCRequest, CancelRequest)",
         postgres,
     ),
     Rule::any(Protocol::Amqp, "AMQP 0-9-1 section 4.2.2; AMQP 1.0 part 2.2", amqp),
-    Rule::any(Protocol::Bolt, "Bolt protocol, handshake: 0x6060B017", |b| {
-        prefix(b, &[0x60, 0x60, 0xb0, 0x17])
-    }),
-    Rule::on(
-        &[1080, 1081, 7890, 9050, 9150],
-        Protocol::Socks,
-        "RFC 1928 section 3; SOCKS 4 memo (Koblas)",
-        socks,
-    ),
+    Rule::any(Protocol::Bolt, "Bolt protocol, handshake: 0x6060B017", |b| prefix(b, &[0x60, 0x60, 0xb0, 0x17])),
+    Rule::on(&[1080, 1081, 7890, 9050, 9150], Protocol::Socks, "RFC 1928 section 3; SOCKS 4 memo (Koblas)", socks),
     Rule::any(Protocol::Mongodb, "MongoDB wire protocol, standard message header", mongodb),
     Rule::any(Protocol::Mqtt, "MQTT 3.1.1 section 3.1 (CONNECT), MQTT 5 section 3.1", mqtt),
     Rule::any(Protocol::Tds, "MS-TDS section 2.2.3.1 (packet header), 2.2.6.5 (PRELOGIN)", tds),
@@ -42,24 +32,16 @@ pub(super) const RULES: &[Rule] = &[
     Rule::any(Protocol::Socks, "RFC 1928 section 3; SOCKS 4 memo (Koblas)", socks),
     Rule::any(Protocol::Cassandra, "Cassandra native protocol v4 section 2, v5 section 2.3", cassandra),
     Rule::any(Protocol::Clickhouse, "ClickHouse native protocol, ClientHello", clickhouse),
-    Rule::any(
-        Protocol::Oracle,
-        "Oracle Net (TNS) connect packet, as described by Wireshark's dissector",
-        oracle,
-    ),
+    Rule::any(Protocol::Oracle, "Oracle Net (TNS) connect packet, as described by Wireshark's dissector", oracle),
     Rule::any(Protocol::Ldap, "RFC 4511 sections 4.2 (bind), 4.5 (search), 4.12 (extended)", ldap),
     Rule::any(Protocol::Git, "gitprotocol-pack, git transport", git),
     Rule::any(Protocol::Rsync, "rsyncd greeting, csprotocol.txt", |b| prefix(b, b"@RSYNCD:")),
     Rule::any(Protocol::Redis, "RESP specification, array of bulk strings", redis_array),
     Rule::on(&[53], Protocol::Dns, "RFC 7766 section 8, RFC 1035 section 4.1.1", |b| dns(b, false)),
-    Rule::any(
-        Protocol::Dns,
-        "RFC 7766 section 8, RFC 1035 section 4.1.1 (recursion desired, no answers)",
-        |b| dns(b, true),
-    ),
-    Rule::any(Protocol::Kafka, "Kafka protocol guide, request header with ApiVersions (key 18)", |b| {
-        kafka(b, 18..=18)
+    Rule::any(Protocol::Dns, "RFC 7766 section 8, RFC 1035 section 4.1.1 (recursion desired, no answers)", |b| {
+        dns(b, true)
     }),
+    Rule::any(Protocol::Kafka, "Kafka protocol guide, request header with ApiVersions (key 18)", |b| kafka(b, 18..=18)),
     Rule::any(Protocol::Smtp, "RFC 5321 section 4.1.1.1", |b| {
         any([prefix_any_case(b, b"EHLO "), prefix_any_case(b, b"HELO ")])
     }),
@@ -167,8 +149,7 @@ fn mongodb(bytes: &[u8]) -> Fit {
         Some(0),
         Some(0),
     ];
-    let word =
-        |at: usize| bytes.get(at..at + 4).and_then(|word| word.try_into().ok()).map(u32::from_le_bytes);
+    let word = |at: usize| bytes.get(at..at + 4).and_then(|word| word.try_into().ok()).map(u32::from_le_bytes);
     header::<16>(bytes, &begins, |_| matches!(word(12), Some(2004 | 2010 | 2011 | 2012 | 2013)))
         // Decided early, so that short messages of others do not wait for 16 bytes.
         .unless(word(0).is_some_and(|len| !(26..=HELLO_BYTES_MAX).contains(&len)))
@@ -201,14 +182,10 @@ fn tds(bytes: &[u8]) -> Fit {
 }
 
 fn rdp(bytes: &[u8]) -> Fit {
-    header::<6>(
-        bytes,
-        &[Some(3), Some(0), None, None, None, Some(0xe0)],
-        |[_, _, high, low, indicator, _]| {
-            let len = u16::from_be_bytes([*high, *low]);
-            (11..=1024).contains(&len) && u16::from(*indicator) + 5 == len
-        },
-    )
+    header::<6>(bytes, &[Some(3), Some(0), None, None, None, Some(0xe0)], |[_, _, high, low, indicator, _]| {
+        let len = u16::from_be_bytes([*high, *low]);
+        (11..=1024).contains(&len) && u16::from(*indicator) + 5 == len
+    })
 }
 
 fn smb(bytes: &[u8]) -> Fit {
@@ -219,15 +196,11 @@ fn smb(bytes: &[u8]) -> Fit {
 
 /// OPTIONS (5) or STARTUP (1) as the first frame, with the length of a hello.
 fn cassandra(bytes: &[u8]) -> Fit {
-    header::<9>(
-        bytes,
-        &[None, None, None, None, None, Some(0), Some(0)],
-        |[version, flags, _, _, opcode, len @ ..]| {
-            (3..=5).contains(version)
-                && *flags <= 0x1f
-                && matches!((opcode, u32::from_be_bytes(*len)), (5, 0) | (1, 22..=4096))
-        },
-    )
+    header::<9>(bytes, &[None, None, None, None, None, Some(0), Some(0)], |[version, flags, _, _, opcode, len @ ..]| {
+        (3..=5).contains(version)
+            && *flags <= 0x1f
+            && matches!((opcode, u32::from_be_bytes(*len)), (5, 0) | (1, 22..=4096))
+    })
     .unless(bytes.first().is_some_and(|version| !(3..=5).contains(version)))
 }
 
@@ -235,9 +208,7 @@ fn cassandra(bytes: &[u8]) -> Fit {
 fn clickhouse(bytes: &[u8]) -> Fit {
     match bytes {
         [0] => Fit::Maybe,
-        [0, len @ 10..=64, name @ ..] if usize::from(*len) >= b"ClickHouse".len() => {
-            prefix(name, b"ClickHouse")
-        }
+        [0, len @ 10..=64, name @ ..] if usize::from(*len) >= b"ClickHouse".len() => prefix(name, b"ClickHouse"),
         _ => Fit::No,
     }
 }
@@ -246,9 +217,7 @@ fn oracle(bytes: &[u8]) -> Fit {
     header::<8>(
         bytes,
         &[None, None, Some(0), Some(0), Some(1), None, Some(0), Some(0)],
-        |[high, low, _, _, _, reserved, ..]| {
-            (58..=4096).contains(&u16::from_be_bytes([*high, *low])) && *reserved <= 8
-        },
+        |[high, low, _, _, _, reserved, ..]| (58..=4096).contains(&u16::from_be_bytes([*high, *low])) && *reserved <= 8,
     )
 }
 
@@ -285,11 +254,7 @@ fn git(bytes: &[u8]) -> Fit {
     if !len.iter().all(u8::is_ascii_hexdigit) {
         return Fit::No;
     }
-    any([
-        prefix(rest, b"git-upload-pack "),
-        prefix(rest, b"git-receive-pack "),
-        prefix(rest, b"git-upload-archive "),
-    ])
+    any([prefix(rest, b"git-upload-pack "), prefix(rest, b"git-receive-pack "), prefix(rest, b"git-upload-archive ")])
 }
 
 /// `*N\r\n$L\r\n` and the first letter of a command.
@@ -309,9 +274,7 @@ fn redis_array(bytes: &[u8]) -> Fit {
         }
     }
     match number(bytes, b'*').and_then(|rest| number(rest, b'$')) {
-        Ok(rest) => rest
-            .first()
-            .map_or(Fit::Maybe, |byte| if byte.is_ascii_alphabetic() { Fit::Yes } else { Fit::No }),
+        Ok(rest) => rest.first().map_or(Fit::Maybe, |byte| if byte.is_ascii_alphabetic() { Fit::Yes } else { Fit::No }),
         Err(fit) => fit,
     }
 }

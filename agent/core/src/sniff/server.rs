@@ -11,11 +11,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule::any(Protocol::Nats, "NATS client protocol, INFO", |b| prefix(b, b"INFO {")),
     Rule::any(Protocol::Rsync, "rsyncd greeting, csprotocol.txt", |b| prefix(b, b"@RSYNCD:")),
     Rule::any(Protocol::Imap, "RFC 3501 section 7.1 (greeting)", |b| {
-        super::any([
-            prefix_any_case(b, b"* OK"),
-            prefix_any_case(b, b"* PREAUTH"),
-            prefix_any_case(b, b"* BYE"),
-        ])
+        super::any([prefix_any_case(b, b"* OK"), prefix_any_case(b, b"* PREAUTH"), prefix_any_case(b, b"* BYE")])
     }),
     Rule::any(Protocol::Pop3, "RFC 1939 section 4", |b| prefix(b, b"+OK")),
     Rule::on(&[25, 587, 2525], Protocol::Smtp, "RFC 5321 section 4.2 (220, 554)", reply),

@@ -128,10 +128,7 @@ fn an_answer_holds_at_every_cut() {
         for cut in 1..bytes.len() {
             for early in [sniff(&bytes[..cut], b"", *port), sniff(b"", &bytes[..cut], *port)] {
                 let late = [sniff(bytes, b"", *port), sniff(b"", bytes, *port)];
-                assert!(
-                    early == Sniff::NeedMore || late.contains(&early),
-                    "{protocol:?} cut at {cut}: {early:?}"
-                );
+                assert!(early == Sniff::NeedMore || late.contains(&early), "{protocol:?} cut at {cut}: {early:?}");
             }
         }
     }

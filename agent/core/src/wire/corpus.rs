@@ -12,8 +12,7 @@ use crate::wire::tls::{ClientHello, Hello, client_hello, fuzz_client_hello};
 /// The files of one folder by name; an empty one would test nothing.
 fn corpus(folder: &str) -> Vec<(String, Vec<u8>)> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/corpus").join(folder);
-    let mut files: Vec<PathBuf> =
-        std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<PathBuf> = std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     assert!(!files.is_empty(), "{} is empty", path.display());
     let name = |path: &Path| path.file_name().unwrap().to_string_lossy().into_owned();
@@ -22,8 +21,7 @@ fn corpus(folder: &str) -> Vec<(String, Vec<u8>)> {
 
 /// Calls `entry` with `bytes` and with many bent forms of them, the same ones in every run.
 fn bend(bytes: &[u8], entry: impl Fn(&[u8])) {
-    let mut state =
-        bytes.iter().fold(0x9e37_79b9_7f4a_7c15_u64, |sum, byte| sum.rotate_left(5) ^ u64::from(*byte));
+    let mut state = bytes.iter().fold(0x9e37_79b9_7f4a_7c15_u64, |sum, byte| sum.rotate_left(5) ^ u64::from(*byte));
     // xorshift64 (Marsaglia 2003): good enough to choose places, and needs no dependency.
     let mut next = |below: usize| {
         state ^= state << 13;
@@ -100,20 +98,15 @@ fn messages_of_real_resolvers_are_read() {
         assert_eq!(message.response, name.contains(".reply."), "{name}");
         if !message.response {
             let refusal = Message::parse(&refuse(bytes, Refusal::Servfail).unwrap()).unwrap();
-            assert_eq!(
-                (refusal.id, refusal.code.as_str(), refusal.edns),
-                (message.id, "SERVFAIL", message.edns)
-            );
+            assert_eq!((refusal.id, refusal.code.as_str(), refusal.edns), (message.id, "SERVFAIL", message.edns));
             let framed = [&u16::try_from(bytes.len()).unwrap().to_be_bytes(), &bytes[..]].concat();
             assert_eq!(sniff(&framed, b"", 53), Sniff::Is(Protocol::Dns), "{name}");
         }
         bend(bytes, dns::fuzz_dns);
     }
-    let reply =
-        |wanted: &str| Message::parse(&files.iter().find(|(name, _)| name == wanted).unwrap().1).unwrap();
+    let reply = |wanted: &str| Message::parse(&files.iter().find(|(name, _)| name == wanted).unwrap().1).unwrap();
     let glibc = reply("glibc.example.com-A.reply.bin");
-    let found: Vec<String> =
-        glibc.addresses().iter().map(|(address, name)| format!("{name}={address}")).collect();
+    let found: Vec<String> = glibc.addresses().iter().map(|(address, name)| format!("{name}={address}")).collect();
     assert_eq!(found, ["glibc.example.com=192.0.2.7", "glibc.example.com=192.0.2.8"]);
     assert_eq!(reply("glibc.example.com-AAAA.reply.bin").answers[0].text, "2001:db8::7");
     assert_eq!(reply("missing.example.com-A.reply.bin").code, "NXDOMAIN");
@@ -158,10 +151,7 @@ fn log_ins_of_a_real_psql_lose_their_secrets_and_nothing_else() {
     for (name, bytes) in corpus("pg") {
         assert_eq!(sniff(&bytes, b"", 5432), Sniff::Is(Protocol::Postgres), "{name}");
         let (text, count) = shown(Protocol::Postgres, Side::Client, &bytes);
-        assert!(
-            !text.contains("made-up") && !text.contains("SCRAM") && !text.contains("p="),
-            "{name}: {text}"
-        );
+        assert!(!text.contains("made-up") && !text.contains("SCRAM") && !text.contains("p="), "{name}: {text}");
         assert!(text.contains("user\0me\0") && text.contains("select 41 + 1"), "{name}: {text}");
         assert_eq!(count, if name.contains("scram") { 2 } else { 1 }, "{name}: {text}");
         bend_stream(&bytes);

@@ -13,18 +13,14 @@ fn no_digest() -> Box<Digest> {
 fn a_name_with_parentheses_and_blanks_does_not_shift_the_fields() {
     let line = b"42 (a) b (c) S 7 8 9 34816 8 4194304 1 2 3 4 5 6 7 8 20 0 1 0 98765 1 2 3";
     let stat = parse_stat(line).unwrap();
-    assert_eq!(
-        stat,
-        Stat { comm: "a) b (c".into(), state: 'S', ppid: 7, group: 8, session: 9, start_ticks: 98765 }
-    );
+    assert_eq!(stat, Stat { comm: "a) b (c".into(), state: 'S', ppid: 7, group: 8, session: 9, start_ticks: 98765 });
     assert_eq!(parse_stat(b"42 (cut) S 7 8"), None);
 }
 
 #[test]
 fn status_tells_ids_groups_and_umask() {
     let text = "Name:\tx\nUmask:\t0027\nUid:\t1000\t0\t0\t0\nGid:\t1001\t0\t0\t0\nGroups:\t4 27 1001 \nSigIgn:\t0000000000001000\n";
-    let expected =
-        Status { uid: 1000, gid: 1001, groups: vec![4, 27, 1001], umask: Some(0o27), ignored: 0x1000 };
+    let expected = Status { uid: 1000, gid: 1001, groups: vec![4, 27, 1001], umask: Some(0o27), ignored: 0x1000 };
     assert_eq!(parse_status(text), Some(expected));
 }
 

@@ -79,12 +79,7 @@ fn as_invoker(invoker: Invoker, environment: Vec<OsString>, umask: u32) -> anyho
     })
 }
 
-fn as_other(
-    user: User,
-    invoker: &Invoker,
-    mut environment: Vec<OsString>,
-    umask: u32,
-) -> anyhow::Result<Invocation> {
+fn as_other(user: User, invoker: &Invoker, mut environment: Vec<OsString>, umask: u32) -> anyhow::Result<Invocation> {
     let name = OsStr::new(&user.name);
     for (key, value) in
         [("HOME", user.dir.as_os_str()), ("USER", name), ("LOGNAME", name), ("SHELL", user.shell.as_os_str())]

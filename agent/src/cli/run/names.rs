@@ -33,8 +33,7 @@ fn unix_lookups(nsswitch: &str, exists: impl Fn(&str) -> bool) -> Vec<&'static s
     if NSCD.iter().any(|socket| exists(socket)) {
         found.push("nscd");
     }
-    let hosts =
-        nsswitch.lines().find_map(|line| line.trim_start().strip_prefix("hosts:")).unwrap_or_default();
+    let hosts = nsswitch.lines().find_map(|line| line.trim_start().strip_prefix("hosts:")).unwrap_or_default();
     let hosts = hosts.split('#').next().unwrap_or_default();
     for word in hosts.split_ascii_whitespace() {
         for (service, socket, name) in SERVICES {

@@ -125,10 +125,7 @@ fn a_torn_end_is_cut_at_every_byte_and_reported() {
         assert_eq!(recovered.is_some(), is_torn, "cut at {cut}");
         if let Some((leaf, recovered)) = recovered {
             assert_eq!((leaf, recovered.from, recovered.to), (last, last, last));
-            assert_eq!(
-                recovered.cut_bytes as usize,
-                torn.iter().rposition(|byte| *byte != 0).unwrap() + 1 - start
-            );
+            assert_eq!(recovered.cut_bytes as usize, torn.iter().rposition(|byte| *byte != 0).unwrap() + 1 - start);
         }
         assert_eq!(records.len() as u64, last + u64::from(is_torn || cut == end));
     }

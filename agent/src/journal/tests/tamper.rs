@@ -71,8 +71,7 @@ fn every_flipped_bit_is_found_and_named() {
             file.write_all_at(&[good[bit / 8] ^ (1 << (bit % 8))], (bit / 8) as u64).unwrap();
             let found = findings(dir.path());
             let at = (bit / 8) as u64;
-            let owner =
-                records.iter().position(|(file, from, to)| file == path && (*from..*to).contains(&at));
+            let owner = records.iter().position(|(file, from, to)| file == path && (*from..*to).contains(&at));
             let named = found.iter().any(|finding| match owner {
                 Some(leaf) => finding.leaf == Some(leaf as u64) && finding.weight == Weight::Tampering,
                 None if is_segment => finding.file.as_deref() == Some(name),

@@ -21,11 +21,7 @@ async fn serve(session: Session, client: Client) {
     let tap = Listen {
         bytes: Redacted::new(&session, &client.classified.protocol),
         run: session.run().clone(),
-        asked: Asked {
-            transport: "tcp",
-            resolver: session.origin().destination,
-            pid: session.origin().pid,
-        },
+        asked: Asked { transport: "tcp", resolver: session.origin().destination, pid: session.origin().pid },
         questions: Framing::default(),
         answers: Framing::default(),
     };

@@ -70,7 +70,10 @@ impl Asked {
 
     fn malformed(&self, what: &str, message: &[u8]) -> Note {
         let Self { transport, resolver, pid } = self;
-        let text = format!("a DNS {what} of {} bytes over {transport} between process {pid} and {resolver} cannot be read", message.len());
+        let text = format!(
+            "a DNS {what} of {} bytes over {transport} between process {pid} and {resolver} cannot be read",
+            message.len()
+        );
         Note { code: "dns_malformed".into(), text }
     }
 }

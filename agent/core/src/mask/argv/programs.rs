@@ -86,18 +86,12 @@ const TABLE: &[(&[&str], &[Rule])] = &[
     (&["http", "https", "xh", "xhs"], &[both("-a", Shape::Whole), both("--auth", Shape::Whole)]),
     (&["lftp"], &[both("-u", Shape::After(','))]),
     (&["redis-cli", "valkey-cli"], &[both("-a", Shape::Whole)]),
-    (
-        &["mongo", "mongosh", "mongodump", "mongorestore", "mongoexport", "mongoimport"],
-        &[both("-p", Shape::Whole)],
-    ),
+    (&["mongo", "mongosh", "mongodump", "mongorestore", "mongoexport", "mongoimport"], &[both("-p", Shape::Whole)]),
     (
         &["ldapsearch", "ldapadd", "ldapmodify", "ldapdelete", "ldapwhoami", "ldappasswd", "ldapcompare"],
         &[both("-w", Shape::Whole), both("-s", Shape::IfAssignment)],
     ),
-    (
-        &["smbclient", "rpcclient", "smbget"],
-        &[both("-U", Shape::After('%')), both("--user", Shape::After('%'))],
-    ),
+    (&["smbclient", "rpcclient", "smbget"], &[both("-U", Shape::After('%')), both("--user", Shape::After('%'))]),
     (&["sqlcmd", "bcp", "isql", "tsql"], &[both("-P", Shape::Whole)]),
     (&["7z", "7za", "7zz", "rar", "unrar"], &[attached("-p")]),
     (&["zip", "unzip"], &[both("-P", Shape::Whole)]),
@@ -108,8 +102,7 @@ const TABLE: &[(&[&str], &[Rule])] = &[
 const LOGINS: &[&str] = &["docker", "podman", "nerdctl", "helm", "buildah", "skopeo", "oc"];
 const LOGIN_RULES: &[Rule] = &[both("-p", Shape::Whole)];
 
-const SHELLS: &[&str] =
-    &["sh", "bash", "dash", "ash", "zsh", "ksh", "mksh", "busybox", "fish", "su", "runuser", "ssh"];
+const SHELLS: &[&str] = &["sh", "bash", "dash", "ash", "zsh", "ksh", "mksh", "busybox", "fish", "su", "runuser", "ssh"];
 
 /// The program that `word` names, if it is one with rules.
 pub(super) fn program(word: &str) -> Option<&'static str> {
@@ -121,8 +114,7 @@ pub(super) fn program(word: &str) -> Option<&'static str> {
 /// The options of a program.
 pub(super) fn rules(program: Option<&'static str>, login: bool) -> impl Iterator<Item = &'static Rule> {
     let logs_in = login && program.is_some_and(|program| LOGINS.contains(&program));
-    let own =
-        TABLE.iter().filter(move |(programs, _)| program.is_some_and(|program| programs.contains(&program)));
+    let own = TABLE.iter().filter(move |(programs, _)| program.is_some_and(|program| programs.contains(&program)));
     own.flat_map(|(_, rules)| rules.iter()).chain(logs_in.then_some(LOGIN_RULES).into_iter().flatten())
 }
 
@@ -131,8 +123,6 @@ pub(super) fn takes_script(program: Option<&'static str>, word: &str) -> bool {
     program.is_some_and(|program| SHELLS.contains(&program) && program != "ssh")
         && (word == "--command"
             || word.strip_prefix('-').is_some_and(|flags| {
-                flags.contains('c')
-                    && flags.len() <= 6
-                    && flags.bytes().all(|flag| flag.is_ascii_alphabetic())
+                flags.contains('c') && flags.len() <= 6 && flags.bytes().all(|flag| flag.is_ascii_alphabetic())
             }))
 }

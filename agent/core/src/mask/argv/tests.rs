@@ -34,15 +34,9 @@ fn credentials_are_replaced_where_programs_take_them() {
         ),
         (&["curl", "-HX-Api-Key:abc"], &["curl", "-HX-Api-Key:[redacted:x-api-key:3:D]"]),
         (&["wget", "--header=Cookie: a=b"], &["wget", "--header=Cookie: [redacted:cookie:3:D]"]),
-        (
-            &["psql", "postgres://u:p%40w@h:5432/db"],
-            &["psql", "postgres://u:[redacted:url-password:5:D]@h:5432/db"],
-        ),
+        (&["psql", "postgres://u:p%40w@h:5432/db"], &["psql", "postgres://u:[redacted:url-password:5:D]@h:5432/db"]),
         (&["psql", "postgres://u:p/w@h/db"], &["psql", "postgres://u:[redacted:url-password:3:D]@h/db"]),
-        (
-            &["psql", "host=h password=secret dbname=d"],
-            &["psql", "host=h password=[redacted:assignment:6:D] dbname=d"],
-        ),
+        (&["psql", "host=h password=secret dbname=d"], &["psql", "host=h password=[redacted:assignment:6:D] dbname=d"]),
         (
             &["psql", "host=h password = 'se cret' dbname=d"],
             &["psql", "host=h password = '[redacted:assignment:7:D]' dbname=d"],

@@ -110,8 +110,7 @@ fn assignments(text: &str, whole: bool, found: &mut Vec<Span>) {
         let after = text.get(at + 1..).unwrap_or_default();
         let value = if before.len() < at || quoted { after.trim_start() } else { after };
         let start = text.len() - value.len();
-        let rest_of_word =
-            whole && name_at == 0 && (name.starts_with('-') || !name.contains(char::is_lowercase));
+        let rest_of_word = whole && name_at == 0 && (name.starts_with('-') || !name.contains(char::is_lowercase));
         let range = value_range(value, scheme == "query", rest_of_word);
         found.push(Span { range: start + range.start..start + range.end, scheme });
     }
@@ -142,8 +141,7 @@ fn value_range(value: &str, query: bool, rest_of_word: bool) -> std::ops::Range<
     }
     let end = value.find([' ', '\t', '\n', '&', ';', ',', '"', '\'']).unwrap_or(value.len());
     // A separator with no further assignment behind it is part of the value.
-    let separates =
-        value.get(end..).is_some_and(|rest| rest.contains(['=', '"', '\'', '\n']) || rest.starts_with(' '));
+    let separates = value.get(end..).is_some_and(|rest| rest.contains(['=', '"', '\'', '\n']) || rest.starts_with(' '));
     0..if separates { end } else { value.len() }
 }
 
@@ -185,11 +183,9 @@ const SHAPES: &[(&str, usize)] = &[
 
 fn tokens(text: &str, found: &mut Vec<Span>) {
     let is_token = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '_' | '-' | '.');
-    let boundary =
-        |at: usize| !text.get(..at).unwrap_or_default().ends_with(|l: char| l.is_ascii_alphanumeric());
-    let length = |at: usize| {
-        text.get(at..).map_or(0, |rest| rest.find(|letter| !is_token(letter)).unwrap_or(rest.len()))
-    };
+    let boundary = |at: usize| !text.get(..at).unwrap_or_default().ends_with(|l: char| l.is_ascii_alphanumeric());
+    let length =
+        |at: usize| text.get(at..).map_or(0, |rest| rest.find(|letter| !is_token(letter)).unwrap_or(rest.len()));
     for (prefix, more) in SHAPES {
         for (at, _) in text.match_indices(prefix) {
             let len = length(at);
@@ -211,10 +207,7 @@ fn tokens(text: &str, found: &mut Vec<Span>) {
 fn private_keys(text: &str, found: &mut Vec<Span>) {
     for (at, _) in text.match_indices("-----BEGIN ") {
         let Some(rest) = text.get(at..) else { continue };
-        if rest
-            .get(11..)
-            .is_some_and(|label| label.split("-----").next().is_some_and(|l| l.ends_with("PRIVATE KEY")))
-        {
+        if rest.get(11..).is_some_and(|label| label.split("-----").next().is_some_and(|l| l.ends_with("PRIVATE KEY"))) {
             found.push(Span { range: at..text.len(), scheme: "private-key" });
         }
     }

@@ -64,8 +64,7 @@ impl Lines {
     }
 
     fn line_end(&mut self, ledger: &mut Ledger) {
-        if let (Place::Secret, true, Announced::Closed(len @ 1..)) = (self.place, self.tagged, self.announced)
-        {
+        if let (Place::Secret, true, Announced::Closed(len @ 1..)) = (self.place, self.tagged, self.announced) {
             self.place = Place::Literal(len);
             self.announced = Announced::No;
             return;

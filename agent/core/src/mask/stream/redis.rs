@@ -103,10 +103,7 @@ impl Requests {
 
     /// Whether an argument that begins with `byte` is a password behind its sign (ACL SETUSER name >password).
     fn is_acl_password(&self, byte: u8) -> bool {
-        self.command == b"acl"
-            && self.index >= 2
-            && self.word.is_empty()
-            && matches!(byte, b'>' | b'<' | b'#' | b'!')
+        self.command == b"acl" && self.index >= 2 && self.word.is_empty() && matches!(byte, b'>' | b'<' | b'#' | b'!')
     }
 
     fn argument_begin(&mut self, ledger: &mut Ledger) {

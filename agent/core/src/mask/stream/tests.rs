@@ -53,11 +53,7 @@ fn headers_lose_their_credentials() {
                 "proxy-AUTHORIZATION:basic  ****\n",
                 &["proxy-authorization:basic 4"],
             ),
-            (
-                "Authorization: zsecret\r\nHost: h\r\n",
-                "Authorization: *******\r\nHost: h\r\n",
-                &["authorization 7"],
-            ),
+            ("Authorization: zsecret\r\nHost: h\r\n", "Authorization: *******\r\nHost: h\r\n", &["authorization 7"]),
             // It shares `bea` with a scheme: that much had passed before it could be known.
             ("Authorization: beak x\r\n", "Authorization: bea***\r\n", &["authorization 6"]),
             ("Authorization: Negotiate\r\nA: b\r\n", "Authorization: Negotiate\r\nA: b\r\n", &[]),
@@ -77,14 +73,11 @@ fn headers_lose_their_credentials() {
                 "X-Api-Key: *\r\napi-key:**\r\nX-Goog-Api-Key: **\r\n",
                 &["x-api-key 1", "api-key 2", "x-goog-api-key 2"],
             ),
-            (
-                "Cookies: a\r\nX-Cookie: a\r\nCookie monster\r\n",
-                "Cookies: a\r\nX-Cookie: a\r\nCookie monster\r\n",
-                &[],
-            ),
+            ("Cookies: a\r\nX-Cookie: a\r\nCookie monster\r\n", "Cookies: a\r\nX-Cookie: a\r\nCookie monster\r\n", &[]),
         ],
     );
-    let response = b"HTTP/1.1 302 Found\r\nSet-Cookie: s=1; Path=/\r\nLocation: https://h/cb#access_token=abc&state=1\r\n\r\n";
+    let response =
+        b"HTTP/1.1 302 Found\r\nSet-Cookie: s=1; Path=/\r\nLocation: https://h/cb#access_token=abc&state=1\r\n\r\n";
     let (text, values) = shown(Some(Protocol::Http), Side::Server, response);
     assert_eq!(
         text,
@@ -212,37 +205,21 @@ fn line_protocols_lose_their_log_ins() {
                 &["sasl 8"],
             ),
             ("AUTH PLAIN\r\nAG1lAHB3\r\nMAIL\r\n", "AUTH PLAIN\r\n********\r\nMAIL\r\n", &["sasl 8"]),
-            (
-                "auth login\r\nbWU=\r\ncHc=\r\nMAIL\r\n",
-                "auth login\r\n****\r\n****\r\nMAIL\r\n",
-                &["sasl 4", "sasl 4"],
-            ),
-            (
-                "AUTH LOGIN bWU=\r\ncHc=\r\nMAIL\r\n",
-                "AUTH LOGIN ****\r\n****\r\nMAIL\r\n",
-                &["sasl 4", "sasl 4"],
-            ),
+            ("auth login\r\nbWU=\r\ncHc=\r\nMAIL\r\n", "auth login\r\n****\r\n****\r\nMAIL\r\n", &["sasl 4", "sasl 4"]),
+            ("AUTH LOGIN bWU=\r\ncHc=\r\nMAIL\r\n", "AUTH LOGIN ****\r\n****\r\nMAIL\r\n", &["sasl 4", "sasl 4"]),
         ],
     );
     check(Some(Protocol::Pop3), &[("APOP me c4c9\r\nSTAT\r\n", "APOP me ****\r\nSTAT\r\n", &["apop 4"])]);
     check(
         Some(Protocol::Imap),
         &[
-            (
-                "a1 LOGIN me \"p w\"\r\na2 SELECT x\r\n",
-                "a1 LOGIN ********\r\na2 SELECT x\r\n",
-                &["imap-login 8"],
-            ),
+            ("a1 LOGIN me \"p w\"\r\na2 SELECT x\r\n", "a1 LOGIN ********\r\na2 SELECT x\r\n", &["imap-login 8"]),
             (
                 "a1 login {2}\r\nme {3+}\r\np\rw\r\na2 NOOP\r\n",
                 "a1 login ***\r\n*******\r\n***\r\na2 NOOP\r\n",
                 &["imap-login 13"],
             ),
-            (
-                "a AUTHENTICATE PLAIN\r\nAG1l\r\nb NOOP\r\n",
-                "a AUTHENTICATE PLAIN\r\n****\r\nb NOOP\r\n",
-                &["sasl 4"],
-            ),
+            ("a AUTHENTICATE PLAIN\r\nAG1l\r\nb NOOP\r\n", "a AUTHENTICATE PLAIN\r\n****\r\nb NOOP\r\n", &["sasl 4"]),
         ],
     );
 }
@@ -267,11 +244,7 @@ fn redis_log_ins_lose_their_passwords() {
                 "*5\r\n$5\r\nHELLO\r\n$1\r\n3\r\n$4\r\nAUTH\r\n$2\r\nme\r\n$2\r\n**\r\n",
                 &["redis-password 2"],
             ),
-            (
-                "*3\r\n$3\r\nSET\r\n$4\r\nAUTH\r\n$2\r\npw\r\n",
-                "*3\r\n$3\r\nSET\r\n$4\r\nAUTH\r\n$2\r\npw\r\n",
-                &[],
-            ),
+            ("*3\r\n$3\r\nSET\r\n$4\r\nAUTH\r\n$2\r\npw\r\n", "*3\r\n$3\r\nSET\r\n$4\r\nAUTH\r\n$2\r\npw\r\n", &[]),
             (
                 "*4\r\n$3\r\nACL\r\n$7\r\nSETUSER\r\n$1\r\nu\r\n$3\r\n>pw\r\n",
                 "*4\r\n$3\r\nACL\r\n$7\r\nSETUSER\r\n$1\r\nu\r\n$3\r\n>**\r\n",
@@ -299,10 +272,7 @@ fn http2_header_blocks_are_hidden_and_data_is_shown() {
     assert_eq!(shown(Some(Protocol::H2c), Side::Server, frames).0, text(b"", hidden));
     let upgrade = b"GET / HTTP/1.1\r\nUpgrade: h2c\r\n\r\n";
     let upgraded = [&upgrade[..], &whole].concat();
-    assert_eq!(
-        shown(Some(Protocol::Http), Side::Client, &upgraded).0,
-        text(&[&upgrade[..], preface].concat(), hidden)
-    );
+    assert_eq!(shown(Some(Protocol::Http), Side::Client, &upgraded).0, text(&[&upgrade[..], preface].concat(), hidden));
 }
 
 #[test]
@@ -320,8 +290,7 @@ fn oracle(text: &str) -> String {
     let mut secret = false;
     for line in text.split_inclusive('\n') {
         let (body, end) = line.strip_suffix('\n').map_or((line, ""), |body| (body, "\n"));
-        let stars =
-            |value: &str| value.chars().map(|c| if c == '\r' { '\r' } else { '*' }).collect::<String>();
+        let stars = |value: &str| value.chars().map(|c| if c == '\r' { '\r' } else { '*' }).collect::<String>();
         let folded = body.starts_with([' ', '\t']);
         let name = body.split_once(':').map(|(name, _)| name.trim_end_matches([' ', '\t']).to_lowercase());
         let listed = name.is_some_and(|name| ["cookie", "x-api-key"].contains(&name.as_str()));

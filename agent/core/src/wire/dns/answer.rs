@@ -3,9 +3,7 @@
 //! Owns the forms of the types that an analyst meets; every other type is shown in hexadecimal (RFC 3597).
 
 use super::name::read_name;
-use super::{
-    Answer, CLASS_IN, DnsError, HEADER_BYTES, Message, Record, address, header, question, type_text,
-};
+use super::{Answer, CLASS_IN, DnsError, HEADER_BYTES, Message, Record, address, header, question, type_text};
 use crate::limits;
 use crate::wire::cursor::Cursor;
 
@@ -57,11 +55,7 @@ fn data_text(bytes: &[u8], record: &Record<'_>) -> Result<String, DnsError> {
         64 | 65 => {
             let priority = number(&mut fields)?;
             let target = read_name(message, &mut fields)?.text();
-            return Ok(format!(
-                "{priority} {}{}",
-                if target.is_empty() { "." } else { &target },
-                parameters(fields)?
-            ));
+            return Ok(format!("{priority} {}{}", if target.is_empty() { "." } else { &target }, parameters(fields)?));
         }
         _ => return Ok(unknown(record.data)),
     };
@@ -110,9 +104,7 @@ fn unknown(data: &[u8]) -> String {
     const SHOWN_BYTES: usize = 32;
     let mut text = format!("\\# {} ", data.len());
     for byte in data.iter().take(SHOWN_BYTES) {
-        text.extend(
-            [byte >> 4, byte & 15].into_iter().filter_map(|nibble| char::from_digit(u32::from(nibble), 16)),
-        );
+        text.extend([byte >> 4, byte & 15].into_iter().filter_map(|nibble| char::from_digit(u32::from(nibble), 16)));
     }
     if data.len() > SHOWN_BYTES {
         text.push('~');

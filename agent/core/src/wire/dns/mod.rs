@@ -169,8 +169,7 @@ impl Message {
     /// Records of other names are not believed. Empty for a query, an error, and an answer without a question.
     #[must_use]
     pub fn addresses(&self) -> Vec<(IpAddr, String)> {
-        let Some(question) = self.questions.first().filter(|_| self.response && self.code == "NOERROR")
-        else {
+        let Some(question) = self.questions.first().filter(|_| self.response && self.code == "NOERROR") else {
             return Vec::new();
         };
         // Resolvers follow the chain in any order; each alias is taken once, so that a circle ends.

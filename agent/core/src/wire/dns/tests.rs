@@ -132,10 +132,7 @@ fn a_refusal_repeats_the_question_and_edns() {
         let bytes = refuse(&query, refusal).unwrap();
         assert_eq!(bytes[12..12 + 13 + 4], query[12..12 + 13 + 4], "the question's letters keep their case");
         let answer = Message::parse(&bytes).unwrap();
-        assert_eq!(
-            (answer.id, answer.response, answer.edns, answer.code.as_str()),
-            (0x1234, true, true, code)
-        );
+        assert_eq!((answer.id, answer.response, answer.edns, answer.code.as_str()), (0x1234, true, true, code));
         let oracle = Oracle::from_vec(&bytes).unwrap();
         assert_eq!(oracle.queries[0].name().to_ascii(), "Api.Example.");
     }

@@ -211,8 +211,6 @@ os.waitpid(pid, 0); print(pid)",
         root.display()
     ));
     let pid: u32 = stdout(&output).parse().unwrap();
-    let moved = |event: &&KernelEvent| {
-        matches!(event, KernelEvent::Moved { moment, cgroup: None, by: None } if moment.tgid == pid)
-    };
+    let moved = |event: &&KernelEvent| matches!(event, KernelEvent::Moved { moment, cgroup: None, by: None } if moment.tgid == pid);
     assert_eq!(lab.events().iter().filter(moved).count(), 1, "{:?}", lab.seen);
 }

@@ -39,8 +39,7 @@ fn serve(launch: &mut Launch) -> anyhow::Result<()> {
     let _lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock).map_err(busy)?;
     anyhow::ensure!(!data_dir.join("broken").exists(), "the store is broken: repair it");
     let data_dir = data_dir.canonicalize()?;
-    let agent =
-        Rc::new(Bare { data_dir: data_dir.clone(), mode: launch.config.mode, runs: RefCell::default() });
+    let agent = Rc::new(Bare { data_dir: data_dir.clone(), mode: launch.config.mode, runs: RefCell::default() });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let result = runtime.block_on(async {
         let listener = control::bind(&control::socket_path(&data_dir))?;
