@@ -25,6 +25,9 @@ pub trait Tap {
     fn shown<'a>(&mut self, side: Side, bytes: &'a [u8]) -> Cow<'a, [u8]>;
 
     /// Sees the bytes of one side as they were, after they are on record and before they are forwarded.
+    ///
+    /// # Errors
+    /// When what it understood cannot be recorded: then the bytes are not forwarded.
     fn forwarding(&mut self, side: Side, bytes: &[u8]) -> Result<(), Unrecorded>;
 }
 

@@ -18,10 +18,10 @@ pub struct Host {
     dir: tempfile::TempDir,
 }
 
-/// The crewtap binary under test: beside the test binary's directory, or where `CREWTAP_BIN` says.
+/// The crewtap binary under test: beside the test binary's directory, or where `CREWTAP_PROGRAM` says.
 #[must_use]
 pub fn crewtap() -> PathBuf {
-    std::env::var_os("CREWTAP_BIN").map_or_else(
+    std::env::var_os("CREWTAP_PROGRAM").map_or_else(
         || {
             let exe = std::env::current_exe().unwrap();
             exe.parent().unwrap().parent().unwrap().join("crewtap")
@@ -88,8 +88,9 @@ impl Host {
     /// A command that runs inside the namespace.
     #[must_use]
     pub fn command(&self, program: impl AsRef<Path>) -> Command {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.netns]).arg(program.as_ref());
+        // `ip netns exec` mounts another /sys, without cgroups.
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/run/netns/{}", self.netns)).arg(program.as_ref());
         command.stdin(Stdio::null());
         command
     }

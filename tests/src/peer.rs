@@ -21,7 +21,7 @@ impl Peer {
     #[must_use]
     pub fn echo(host: &Host, address: &str) -> Self {
         Self::serve(host, address, |stream, keep| {
-            let mut bytes = [0; 16 * 1024];
+            let mut bytes = vec![0; 16 * 1024];
             while let Ok(len @ 1..) = stream.read(&mut bytes) {
                 keep(&bytes[..len]);
                 if stream.write_all(&bytes[..len]).is_err() {
@@ -35,7 +35,7 @@ impl Peer {
     #[must_use]
     pub fn sink(host: &Host, address: &str) -> Self {
         Self::serve(host, address, |stream, keep| {
-            let mut bytes = [0; 64 * 1024];
+            let mut bytes = vec![0; 64 * 1024];
             while let Ok(len @ 1..) = stream.read(&mut bytes) {
                 keep(&bytes[..len]);
             }

@@ -197,8 +197,8 @@ pub fn bounded(argv: impl IntoIterator<Item = String>) -> Vec<String> {
 /// The form of an argument vector that may be written down: credentials in it are redacted.
 /// The only way from a command line to the journal.
 #[must_use]
-pub fn redacted(argv: Vec<String>, digest: &Digest) -> Vec<String> {
-    crewtap_core::mask::argv::redact(&argv, &|value| digest(value)).argv
+pub fn redacted(argv: &[String], digest: &Digest) -> Vec<String> {
+    crewtap_core::mask::argv::redact(argv, &|value| digest(value)).argv
 }
 
 /// A process that cannot be mistaken for another while this is held: its pid is not reused before it has
@@ -245,7 +245,7 @@ fn facts(pid: u32, stat: &Stat, digest: &Digest) -> Process {
         start_ticks: stat.start_ticks,
         ppid: stat.ppid,
         exe: text(executable(pid)),
-        argv: redacted(arguments(pid).unwrap_or_default(), digest),
+        argv: redacted(&arguments(pid).unwrap_or_default(), digest),
         cwd: text(fs::read_link(format!("/proc/{pid}/cwd"))),
         uid: status(pid).map(|status| status.uid).unwrap_or_default(),
         login_uid: login_uid(pid),

@@ -133,7 +133,7 @@ fn a_long_payload_ends_with_how_much_more_there_is_and_the_options_show_it() {
     let session = sample.session_id();
     sample.open_session(run, session, "127.9.0.3:80");
     for n in 0..10u64 {
-        let lines: String = (0..100).map(|line| format!("line {n} {line:03}\n")).collect();
+        let lines: String = (0..100).flat_map(|line| [format!("line {n} {line:03}"), "\n".to_owned()]).collect();
         sample.chunk(run, session, Side::Client, n * 1100, lines.as_bytes());
         sample.chunk(run, session, Side::Server, n * 1000, &[0xfe; 1000]);
     }

@@ -278,7 +278,7 @@ fn run_started(daemon: &Daemon, run: &Run, request: &StartRun, invoker: Process)
     let digest = move |value: &[u8]| key.digest(value);
     RunStarted {
         name: request.name.clone(),
-        argv: process::redacted(request.argv.clone(), &digest),
+        argv: process::redacted(&request.argv, &digest),
         cwd: request.cwd.clone(),
         uid: request.uid,
         identity: run.identity.clone(),

@@ -114,7 +114,7 @@ pub fn run(launch: &mut Launch) -> anyhow::Result<()> {
     })?;
     let daemon = Rc::new(daemon);
     let result = serve(&daemon, launch.life, events, &mut launch.ready);
-    end(&daemon, workers);
+    end(&daemon, &workers);
     Ok(result?)
 }
 
@@ -218,7 +218,7 @@ fn serve(daemon: &Rc<Daemon>, life: Life, events: Events, ready: &mut Ready) -> 
 }
 
 /// Ends sessions, threads and journal in this order, so that every session's end is on record and signed.
-fn end(daemon: &Rc<Daemon>, workers: Arc<Workers>) {
+fn end(daemon: &Rc<Daemon>, workers: &Workers) {
     let _ = std::fs::remove_file(control::socket_path(&daemon.data_dir));
     for run in daemon.runs.all() {
         run.end();

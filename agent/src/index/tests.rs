@@ -142,7 +142,7 @@ fn a_session_has_every_column() {
     );
     let payloads = index.payloads(&session.id, "client", None).unwrap();
     let places: Vec<_> = payloads.iter().map(|place| (place.leaf, place.offset, place.len, place.n)).collect();
-    assert_eq!(places, [(9, 0, 40, None), (10, 40, up as i64 - 40, None)]);
+    assert_eq!(places, [(9, 0, 40, None), (10, 40, i64::try_from(up).unwrap() - 40, None)]);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! nothing but block and remember signals, is asked whether it has got the same one. The kernel signals the
 //! youngest member of a group first: what has reached the wrapper has reached the witness.
 
+use std::fmt::Write as _;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{ChildStdin, ChildStdout, Command, ExitCode, Stdio};
@@ -76,7 +77,7 @@ pub(in crate::cli) fn run() -> anyhow::Result<ExitCode> {
     while io::stdin().read(&mut question)? == 1 {
         let mut answer = String::new();
         while let Some(signal) = fd.read_signal()? {
-            answer.push_str(&format!("{} {}\n", signal.ssi_signo, signal.ssi_pid));
+            let _ = writeln!(answer, "{} {}", signal.ssi_signo, signal.ssi_pid);
         }
         answer.push('\n');
         io::stdout().write_all(answer.as_bytes())?;
