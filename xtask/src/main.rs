@@ -1,5 +1,6 @@
 //! `cargo xtask`: everything that is done with the repository rather than by the product. Never part of what is shipped.
 
+mod bench;
 mod check;
 mod demo;
 mod ebpf;
@@ -27,6 +28,8 @@ enum Task {
     Demo(demo::Options),
     /// Run every test; the closing line is `N passed, N failed, N skipped`
     Test(test::Options),
+    /// Measure what redirect, relay and journal cost, against direct and against a bare copy
+    Bench(bench::Options),
     /// Put crewtap on this machine, or take it off again
     Install(install::Options),
     /// Check licences, banned crates and sources of the dependencies with cargo-deny
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
         Task::Setup(options) => setup::run(&options).map(|()| ExitCode::SUCCESS),
         Task::Demo(options) => demo::run(&options),
         Task::Test(options) => test::run(&options),
+        Task::Bench(options) => bench::run(&options),
         Task::Install(options) => install::run(&options).map(|()| ExitCode::SUCCESS),
         Task::Ebpf(options) => ebpf::run(&options).map(|()| ExitCode::SUCCESS),
         Task::Deny => check::dependencies().map(|()| ExitCode::SUCCESS),

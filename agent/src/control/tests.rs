@@ -14,7 +14,7 @@ use super::*;
 
 /// Grants everything and writes down what it is told.
 #[derive(Default)]
-struct Diary(RefCell<Vec<String>>, Option<mpsc::Sender<String>>);
+struct Diary(RefCell<Vec<String>>, Option<mpsc::SyncSender<String>>);
 
 impl Diary {
     fn note(&self, what: String) {
@@ -53,8 +53,8 @@ impl Agent for Diary {
 /// Serves in a thread of its own for as long as the process lives; what is noted comes out of the channel.
 fn agent(dir: &Path, captured: fn(u32) -> bool) -> mpsc::Receiver<String> {
     let path = socket_path(dir);
-    let (diary, notes) = mpsc::channel();
-    let (ready, is_ready) = mpsc::channel();
+    let (diary, notes) = mpsc::sync_channel(64);
+    let (ready, is_ready) = mpsc::sync_channel(64);
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {

@@ -134,7 +134,7 @@ fn bursts_of_many_threads_stay_whole_and_in_order() {
 #[test]
 fn a_sink_that_fails_gets_everything_once_and_in_order() {
     let dir = TempDir::new().unwrap();
-    let (to, from) = std::sync::mpsc::channel();
+    let (to, from) = std::sync::mpsc::sync_channel(65_536);
     let mut refusals = 2;
     let sink: Sink = Box::new(move |records| {
         if refusals > 0 {

@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+use std::io::Read;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
@@ -59,10 +60,13 @@ fn the_cache_reads_once_per_program_and_notices_the_end() {
 fn a_long_argument_vector_is_cut_and_says_so() {
     let long = "x".repeat(limits::ARGV_BYTES_MAX);
     let mut child = Command::new("sh")
-        .args(["-c", "read x; exit 0", "name", &long, "behind"])
+        .args(["-c", "echo; read x; exit 0", "name", &long, "behind"])
         .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
         .spawn()
         .unwrap();
+    // Until the program runs, the kernel has not yet put its arguments in their place.
+    child.stdout.take().unwrap().read_exact(&mut [0]).unwrap();
     let argv = arguments(child.id()).unwrap();
     assert_eq!(argv.last().unwrap(), "…");
     assert!(argv.iter().map(|word| word.len() + 1).sum::<usize>() <= limits::ARGV_BYTES_MAX + 8);

@@ -32,7 +32,7 @@ fn fill(path: &Path) {
 #[test]
 fn a_full_disk_refuses_records_but_closes_sessions_and_recovers() {
     on_a_small_disk(|dir| {
-        let (failed, failures) = mpsc::channel();
+        let (failed, failures) = mpsc::sync_channel(65_536);
         let sink: Sink = Box::new(move |records| failed.send(records.len()).map_err(|e| e.to_string()));
         let journal = Journal::open(&dir.join("store"), &Options::default(), Some((0, sink))).unwrap();
         add(&journal, "first", b"");
