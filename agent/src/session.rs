@@ -57,6 +57,7 @@ pub struct Session {
     accepted: Instant,
     bytes: [Cell<u64>; 2],
     first_byte: Cell<Option<Duration>>,
+    dialled_from: Cell<Option<SocketAddr>>,
     closed: bool,
 }
 
@@ -80,6 +81,7 @@ impl Session {
             accepted: Instant::now(),
             bytes: [Cell::new(0), Cell::new(0)],
             first_byte: Cell::new(None),
+            dialled_from: Cell::new(None),
             closed: true,
         };
         let opened =
@@ -151,7 +153,9 @@ impl Session {
             self.append(bypass.into(), &[]).map_err(|error| DialError::Io(std::io::Error::other(error)))?;
             return Err(DialError::Ourselves);
         }
-        dial::connect(&self.run.namespace, address, &self.origin).await
+        let stream = dial::connect(&self.run.namespace, address, &self.origin).await?;
+        self.dialled_from.set(stream.local_addr().ok());
+        Ok(stream)
     }
 
     /// Records an event of the session.
@@ -207,6 +211,7 @@ impl Session {
             bytes_down: down.get(),
             duration_us: micros(self.accepted.elapsed()),
             first_byte_us: self.first_byte.get().map(micros),
+            dialled_from: self.dialled_from.get(),
             error,
         };
         if matches!(outcome, Outcome::Refused | Outcome::Unrecorded) {

@@ -211,6 +211,9 @@ pub struct SessionClosed {
     /// From accept to the target's first byte, microseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_byte_us: Option<u64>,
+    /// Our own address of the connection to the target: what the target's logs call the client.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dialled_from: Option<SocketAddr>,
     /// The operating system's words for a failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,

@@ -141,6 +141,9 @@ fn facts(store: &Store, session: &Session, screen: &Screen) -> anyhow::Result<Ve
     facts.push(("identity", format!("{} ({})", text(&session.identity_name), text(&session.identity))));
     facts.push(("origin", format!("asked for {} from {}", text(&session.destination), text(&session.client))));
     facts.push(("target", target(session)));
+    if let Some(dialled_from) = &session.dialled_from {
+        facts.push(("dialled", format!("from {dialled_from}, which is what the target's own log shows")));
+    }
     facts.push(("protocol", protocol(session)));
     for decision in store.index.decisions_of_session(&session.id)? {
         facts.push(("decision", decided(&decision)));

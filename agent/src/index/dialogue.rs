@@ -303,7 +303,7 @@ impl Batch<'_> {
         self.db
             .prepare_cached(
                 "UPDATE sessions SET outcome = ?2, bytes_up = ?3, bytes_down = ?4, duration_us = ?5, first_byte_us = ?6,
-                     error = ?7, end_leaf = ?8, ended_ns = ?9
+                     error = ?7, end_leaf = ?8, ended_ns = ?9, dialled_from = ?10
                  WHERE id = ?1",
             )?
             .execute(params![
@@ -315,7 +315,8 @@ impl Batch<'_> {
                 body.first_byte_us.map(number),
                 body.error,
                 entry.leaf,
-                entry.at_ns
+                entry.at_ns,
+                body.dialled_from.map(|address| address.to_string())
             ])?;
         // What was recorded is counted in the session's run; what was forwarded takes its place.
         if let Some(run) = &run {

@@ -103,7 +103,7 @@ rows! {
         verdict: Option<String>, outcome: Option<String>, error: Option<String>, exchanges: i64, bytes_up: i64,
         bytes_down: i64, recorded_up: i64, recorded_down: i64, masked: i64, pid: Option<i64>, tid: Option<i64>,
         uid: Option<i64>, comm: Option<String>, exe: Option<String>, client: Option<String>,
-        destination: Option<String>, process: Json, origin: Json,
+        destination: Option<String>, dialled_from: Option<String>, process: Json, origin: Json,
     }
     /// An exchange of a session.
     Exchange = "exchanges" {

@@ -145,6 +145,7 @@ impl Sample {
             bytes_down: down,
             duration_us: 1500,
             first_byte_us: Some(700),
+            dialled_from: Some("127.0.0.1:50000".parse().unwrap()),
             error,
         };
         self.add(body, |event| event.in_session(run, session));

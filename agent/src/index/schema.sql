@@ -112,6 +112,7 @@ CREATE TABLE sessions (
     exe           TEXT,
     client        TEXT,
     destination   TEXT,                       -- that the process asked for
+    dialled_from  TEXT,                       -- our address of the connection to the target
     process       TEXT,                       -- JSON
     origin        TEXT                        -- JSON
 ) STRICT;

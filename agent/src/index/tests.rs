@@ -137,7 +137,7 @@ fn a_session_has_every_column() {
             "verdict": "allow", "outcome": "completed", "error": null, "exchanges": 0, "bytes_up": up,
             "bytes_down": down, "recorded_up": up, "recorded_down": down, "masked": 0, "pid": 812, "tid": 813,
             "uid": 1000, "comm": "python3", "exe": "/usr/bin/python3", "client": "127.0.0.1:40000",
-            "destination": "127.9.0.1:443", "process": opened.process, "origin": opened.origin,
+            "destination": "127.9.0.1:443", "dialled_from": "127.0.0.1:50000", "process": opened.process, "origin": opened.origin,
         })
     );
     let payloads = index.payloads(&session.id, "client", None).unwrap();
@@ -286,6 +286,7 @@ fn numbers_beyond_a_column_are_clamped() {
             bytes_down: u64::MAX,
             duration_us: u64::MAX,
             first_byte_us: Some(u64::MAX),
+            dialled_from: None,
             error: None,
         };
         sample.add(closed, |e| e.in_session(run, session));
@@ -357,6 +358,7 @@ fn any_event() -> impl Strategy<Value = (Body, Option<u8>, Option<u8>, Option<u3
             bytes_down,
             duration_us: 1,
             first_byte_us: None,
+            dialled_from: None,
             error: None,
         })),
         any::<bool>().prop_map(|complete| Body::from(Reconciled {
