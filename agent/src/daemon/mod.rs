@@ -20,6 +20,8 @@ use crewtap_core::id::RunId;
 use crewtap_core::limits;
 use crewtap_core::mask::digest::DigestKey;
 use crewtap_core::run::{Mode, RunOutcome};
+use nix::sys::prctl;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::utsname::uname;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
@@ -52,6 +54,9 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often what nobody accepted is swept out of the kernel.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Open files that an agent asks for: two sockets for each session, and what else it holds.
+const DESCRIPTORS: u64 = 2 * limits::SESSIONS_MAX as u64 + 4096;
 
 /// Reports taken from the ring buffer before anything else gets a turn.
 const EVENTS_AT_ONCE: usize = 512;
@@ -106,6 +111,7 @@ struct Daemon {
 /// # Errors
 /// [`Busy`] when another agent has the store, else why it cannot begin; the text says what to do.
 pub fn run(launch: &mut Launch) -> anyhow::Result<()> {
+    harden()?;
     let (daemon, events, workers) = begin(&launch.config).map_err(|error| match error {
         DaemonError::Journal(JournalError::InUse { .. }) | DaemonError::Index(IndexError::Busy(_)) => {
             anyhow::Error::new(Busy(launch.config.data_dir.display().to_string()))
@@ -116,6 +122,18 @@ pub fn run(launch: &mut Launch) -> anyhow::Result<()> {
     let result = serve(&daemon, launch.life, events, &mut launch.ready);
     end(&daemon, &workers);
     Ok(result?)
+}
+
+/// No core dump, no tracer (law 4), and two descriptors for each session there may be.
+fn harden() -> Result<(), DaemonError> {
+    let io = |what| move |error: nix::Error| DaemonError::Io(what, error.into());
+    prctl::set_dumpable(false).map_err(io("forbid core dumps"))?;
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).map_err(io("read the limit of open files"))?;
+    let wanted = most.max(DESCRIPTORS);
+    // Where a container forbids more than it has, the limit that there is must do.
+    setrlimit(Resource::RLIMIT_NOFILE, wanted, wanted)
+        .or_else(|_| setrlimit(Resource::RLIMIT_NOFILE, most, most))
+        .map_err(io("raise the limit of open files"))
 }
 
 type Begun = (Daemon, Events, Arc<Workers>);
