@@ -174,7 +174,8 @@ impl<T: Tap> Direction<'_, T> {
             };
             let bytes = bytes.get(..len).unwrap_or_default();
             let position = self.record(bytes)?;
-            if self.session.waits_for_disk() {
+            // Law 1 is about requests: an answer that the process has seen and the disk has not changes nothing outside.
+            if self.side == Side::Client && self.session.waits_for_disk() {
                 return Ok(Burst::Rest(bytes.to_vec(), Some(position)));
             }
             match to.try_write(bytes) {
