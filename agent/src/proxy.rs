@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crewtap_core::limits;
@@ -17,6 +17,7 @@ use crate::capture::kernel::Kernel;
 use crate::capture::listen;
 use crate::capture::process::ProcessCache;
 use crate::classify;
+use crate::clock;
 use crate::dial;
 use crate::proto::{self, Client};
 use crate::recorder::Recorder;
@@ -38,9 +39,14 @@ pub struct Proxy {
     pub recorder: Recorder,
     /// Connections that were closed because they had no origin.
     pub unattributed: AtomicUsize,
+    /// When the last of them was noted, on the monotonic clock; 0: none was.
+    pub unattributed_noted_ns: AtomicU64,
     /// Sessions open now.
     pub open: AtomicUsize,
 }
+
+/// Notes about connections without an origin are at least so far apart.
+const NOTE_INTERVAL_NS: u64 = 1_000_000_000;
 
 /// Counts an open session down when it is over, however it ends.
 struct Slot(Arc<Proxy>);
@@ -69,8 +75,7 @@ impl Proxy {
     /// From an accepted connection to its task: everything that must not be mixed up happens before any await.
     fn accepted(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr) {
         let Some((origin, run)) = self.origin(&stream) else {
-            self.unattributed.fetch_add(1, Ordering::Relaxed);
-            self.recorder.note("unattributed", format!("a connection from {peer} had no origin and was refused"));
+            self.note_unattributed(peer);
             return dial::reset(stream);
         };
         if run.proven().is_none() {
@@ -90,6 +95,19 @@ impl Proxy {
                 });
             }
             Err(error) => refuse(&run, stream, "unrecorded", &error.to_string()),
+        }
+    }
+
+    /// Any local user can connect to a loopback port: one note a second must do, or the disk would be theirs to fill.
+    fn note_unattributed(&self, peer: SocketAddr) {
+        let count = self.unattributed.fetch_add(1, Ordering::Relaxed) + 1;
+        let now = clock::mono_ns();
+        let last = self.unattributed_noted_ns.load(Ordering::Relaxed);
+        let due = last == 0 || now.saturating_sub(last) >= NOTE_INTERVAL_NS;
+        let won = || self.unattributed_noted_ns.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed);
+        if due && won().is_ok() {
+            let text = format!("a connection from {peer} had no origin and was refused; {count} so far");
+            self.recorder.note("unattributed", text);
         }
     }
 

@@ -180,7 +180,7 @@ impl Daemon {
         counters.map_or(0, |counters| counters.established.saturating_sub(before))
     }
 
-    fn reconcile(&self, run: &Run) {
+    pub(super) fn reconcile(&self, run: &Run) {
         let counters = match self.kernel.counters(CgroupId(run.cgroup)) {
             Ok(Some(counters)) => counters,
             missing => {

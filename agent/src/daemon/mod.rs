@@ -12,7 +12,7 @@ use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crewtap_core::bodies::RunEnded;
@@ -167,13 +167,14 @@ fn begin(config: &Config) -> Result<Begun, DaemonError> {
         }),
         recorder: recorder.clone(),
         unattributed: AtomicUsize::new(0),
+        unattributed_noted_ns: AtomicU64::new(0),
         open: AtomicUsize::new(0),
     });
     let workers = Arc::new(Workers::start(&proxy).map_err(|e| DaemonError::Io("start the proxy", e))?);
     let relay = Arc::new(Relay::new(kernel.clone(), runs.clone()));
     let daemon = Daemon {
         mode: config.mode,
-        data_dir: config.data_dir.clone(),
+        data_dir: std::fs::canonicalize(data_dir).map_err(|e| DaemonError::Io("find the data directory", e))?,
         begun_at,
         facts: HostFacts::read(),
         key,
@@ -353,13 +354,17 @@ impl Daemon {
 
     /// Detaches the kernel side when nothing is captured any more, and closes the journal.
     fn finish(&self) {
-        if self.runs.all().is_empty() {
+        let left = self.runs.all();
+        if left.is_empty() {
             if let Err(error) = self.kernel.unload() {
                 tracing::warn!(%error, "the kernel side stays attached");
             }
         } else {
             // Captured processes are left: the programs stay, and refuse them from now on.
-            self.recorder.note("agent_ended", "the agent ended while runs were alive; they cannot connect".into());
+            for run in left {
+                self.reconcile(&run);
+                self.bury(run.id);
+            }
         }
         if let Err(error) = self.journal.close() {
             tracing::error!(%error, "the journal could not be closed in order");
