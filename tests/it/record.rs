@@ -18,8 +18,8 @@ fn a_connection_is_relayed_recorded_and_verified() {
     let run = host.last_run();
     assert_eq!(run["sessions"], 1);
     let timeline = host.timeline(&run);
-    let reconciled = timeline.iter().find(|event| event["kind"] == "reconciled").expect("a reconciliation");
-    assert_eq!(reconciled["complete"], true, "{reconciled}");
+    let reconciled = timeline.iter().find(|event| event["event"] == "reconciled").expect("a reconciliation");
+    assert_eq!(reconciled["alarm"], false, "{reconciled}");
     host.verify();
     let shown = host.crewtap(&["show", run["id"].as_str().unwrap()]).output().unwrap();
     assert!(succeeded(&shown).contains("127.0.0.1"));

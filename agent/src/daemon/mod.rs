@@ -20,6 +20,7 @@ use crewtap_core::id::RunId;
 use crewtap_core::limits;
 use crewtap_core::mask::digest::DigestKey;
 use crewtap_core::run::{Mode, RunOutcome};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::utsname::uname;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
@@ -124,6 +125,7 @@ type Begun = (Daemon, Events, Arc<Workers>);
 /// lock may touch its pins and its socket.
 fn begin(config: &Config) -> Result<Begun, DaemonError> {
     let data_dir = &config.data_dir;
+    allow_descriptors();
     launch::make_data_dir(data_dir).map_err(|e| DaemonError::Io("make the data directory", e))?;
     let stamp_at = |leaf| Reader::open(data_dir).ok()?.record(leaf).ok()?.map(|record| record.event.at);
     let mut indexer = Indexer::open(data_dir, stamp_at)?;
@@ -171,6 +173,15 @@ fn begin(config: &Config) -> Result<Begun, DaemonError> {
         alive: Alive::default(),
     };
     Ok((daemon, events, workers))
+}
+
+/// As many open files as the system allows: a session holds two, and a shell's usual limit is 1024.
+fn allow_descriptors() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
 }
 
 /// The store in the names of cgroups and pins: 16 characters of its id, lower case.

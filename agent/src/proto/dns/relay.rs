@@ -8,6 +8,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crewtap_core::bodies::Bypass;
 use crewtap_core::event::Body;
 use crewtap_core::limits;
 use crewtap_core::origin::Origin;
@@ -97,23 +98,25 @@ impl Question {
         if self.run.mode == Mode::Enforce {
             // There is no policy yet that could allow it: the default is to deny.
             Counts::add(&self.run.counts.refused);
-            return self.refuse(socket, Refusal::Refused);
+            return self.refuse(&asked, socket, Refusal::Refused);
         }
         if self.run.namespace.is_ours(resolver) {
-            return self.refuse(socket, Refusal::Refused);
+            Counts::add(&self.run.counts.bypasses);
+            self.record(self.self_connect())?;
+            return self.refuse(&asked, socket, Refusal::Refused);
         }
         let upstream = match self.ask(resolver).await {
             Ok(upstream) => upstream,
             Err(error) => {
                 tracing::debug!(%resolver, %error, "a resolver cannot be asked");
-                return self.refuse(socket, Refusal::Servfail);
+                return self.refuse(&asked, socket, Refusal::Servfail);
             }
         };
         let mut buffer = vec![0; MESSAGE_BYTES_MAX];
         let answered = tokio::time::timeout(limits::DNS_TIMEOUT, self.receive(&upstream, &mut buffer)).await;
         let len = match answered {
             Err(_elapsed) => return self.record(asked.timeout(&self.message)),
-            Ok(Err(_refused)) => return self.refuse(socket, Refusal::Servfail),
+            Ok(Err(_refused)) => return self.refuse(&asked, socket, Refusal::Servfail),
             Ok(Ok(len)) => len,
         };
         let answer = buffer.get(..len).unwrap_or_default();
@@ -131,11 +134,22 @@ impl Question {
         Ok(upstream)
     }
 
-    fn refuse(&self, socket: &DnsSocket, refusal: Refusal) -> io::Result<()> {
-        match wire::refuse(&self.message, refusal) {
-            Some(answer) => self.answer(socket, &answer),
-            None => Ok(()),
-        }
+    /// Answers in the resolver's stead, on record like an answer of its own.
+    fn refuse(&self, asked: &Asked, socket: &DnsSocket, refusal: Refusal) -> io::Result<()> {
+        let Some(answer) = wire::refuse(&self.message, refusal) else { return Ok(()) };
+        self.record(asked.answer(&answer).0)?;
+        self.answer(socket, &answer)
+    }
+
+    fn self_connect(&self) -> Body {
+        let bypass = Bypass {
+            kind: "self_connect".into(),
+            refused: true,
+            address: Some(self.origin.destination),
+            pid: Some(self.origin.pid),
+            detail: "a captured process asked crewtap's own listener for a name".into(),
+        };
+        bypass.into()
     }
 
     /// A socket of its own per question, so that answers cannot be mixed up and ports stay unpredictable.
