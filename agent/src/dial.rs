@@ -14,6 +14,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::namespace::Namespace;
+use crate::recorder::Unrecorded;
 
 /// Why there is no connection to the target.
 #[derive(Debug, thiserror::Error)]
@@ -24,9 +25,25 @@ pub enum DialError {
     /// The target did not answer in time.
     #[error("no answer within {} s", limits::DIAL_TIMEOUT.as_secs())]
     Timeout,
-    /// What the operating system said.
+    /// What must be on record before the dial is not.
     #[error(transparent)]
-    Io(#[from] io::Error),
+    Unrecorded(Unrecorded),
+    /// This host has no socket, port or memory left for it: not the target's fault.
+    #[error("no connection can be made from here: {0}")]
+    Local(io::Error),
+    /// What the operating system said of the target.
+    #[error(transparent)]
+    Io(io::Error),
+}
+
+impl From<io::Error> for DialError {
+    fn from(error: io::Error) -> Self {
+        let local = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM, libc::EADDRNOTAVAIL, libc::EAGAIN];
+        if error.raw_os_error().is_some_and(|code| local.contains(&code)) {
+            return Self::Local(error);
+        }
+        Self::Io(error)
+    }
 }
 
 impl DialError {
@@ -35,6 +52,8 @@ impl DialError {
     pub fn outcome(&self) -> Outcome {
         match self {
             Self::Ourselves => Outcome::Refused,
+            Self::Unrecorded(_) => Outcome::Unrecorded,
+            Self::Local(_) => Outcome::Aborted,
             Self::Timeout => Outcome::UpstreamTimeout,
             Self::Io(error) => match error.kind() {
                 io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => Outcome::UpstreamRefused,
@@ -63,7 +82,7 @@ pub async fn connect(namespace: &Namespace, address: SocketAddr, origin: &Origin
     }
     let socket = TcpSocket::from_std_stream(socket.into());
     match tokio::time::timeout(limits::DIAL_TIMEOUT, socket.connect(address)).await {
-        Ok(stream) => Ok(stream?),
+        Ok(stream) => stream.map_err(DialError::from),
         Err(_) => Err(DialError::Timeout),
     }
 }
@@ -89,9 +108,20 @@ pub fn settle_client(stream: &TcpStream) -> io::Result<()> {
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(Duration::from_mins(5)))
 }
 
+/// From now on the connection ends with a reset, whatever ends it, unless [`end_in_order`] is called: an end that nobody
+/// meant must not look like one.
+pub fn end_abruptly(stream: &TcpStream) {
+    // A socket that is gone already needs no reset.
+    let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
+}
+
+/// Both directions have ended: what is still in the buffers goes out, then the connection ends in order.
+pub fn end_in_order(stream: &TcpStream) {
+    let _ = socket2::SockRef::from(stream).set_linger(None);
+}
+
 /// Closes with a reset, so that the peer sees an error and not an orderly end.
 pub fn reset(stream: TcpStream) {
-    // A socket that is gone already needs no reset.
-    let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+    end_abruptly(&stream);
     drop(stream);
 }

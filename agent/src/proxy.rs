@@ -81,7 +81,8 @@ impl Proxy {
         if run.proven().is_none() {
             return answer_selftest(&origin, stream);
         }
-        if self.open.fetch_add(1, Ordering::Relaxed) >= limits::SESSIONS_MAX {
+        let too_many = Counts::get(&run.counts.open) >= limits::SESSIONS_PER_RUN_MAX;
+        if self.open.fetch_add(1, Ordering::Relaxed) >= limits::SESSIONS_MAX || too_many {
             self.open.fetch_sub(1, Ordering::Relaxed);
             return refuse(&run, stream, "sessions_full", "too many sessions are open");
         }

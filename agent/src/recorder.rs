@@ -49,10 +49,17 @@ impl Recorder {
     /// # Errors
     /// When the journal does not take it.
     pub fn record_in_run(&self, run: RunId, body: Body) -> Result<(), Unrecorded> {
+        self.record_in_run_with(run, body, &[]).map(drop)
+    }
+
+    /// Records an event of a run, with its payload.
+    ///
+    /// # Errors
+    /// When the journal does not take it.
+    pub fn record_in_run_with(&self, run: RunId, body: Body, payload: &[u8]) -> Result<Position, Unrecorded> {
         let event = Event::new(clock::now(), body).in_run(run);
         let closing = matches!(event.body, Body::RunEnded(_) | Body::Reconciled(_));
-        self.append(&event, &[], closing)?;
-        Ok(())
+        self.append(&event, payload, closing)
     }
 
     /// Records an event of a session, with its payload.

@@ -60,6 +60,9 @@ thread_local! {
 /// Relays until both sides have ended, `first` being what the client has already said.
 pub async fn relay<T: Tap>(session: &Session, tap: &mut T, client: TcpStream, target: TcpStream, first: &[u8]) -> End {
     let (mut client, mut target) = (client, target);
+    // However this future ends, cancelled or with its whole agent, no side takes it for an orderly end.
+    dial::end_abruptly(&client);
+    dial::end_abruptly(&target);
     let tap = RefCell::new(tap);
     let result = {
         let (client_read, client_write) = client.split();
@@ -71,13 +74,12 @@ pub async fn relay<T: Tap>(session: &Session, tap: &mut T, client: TcpStream, ta
         both(up, down).await
     };
     match result {
-        Ok(()) => End { outcome: Outcome::Completed, error: None },
-        Err(stop) => {
-            // What one side did not end in an orderly way, the other shall not take for orderly either.
-            dial::reset(client);
-            dial::reset(target);
-            stop.into_end()
+        Ok(()) => {
+            dial::end_in_order(&client);
+            dial::end_in_order(&target);
+            End { outcome: Outcome::Completed, error: None }
         }
+        Err(stop) => stop.into_end(),
     }
 }
 
@@ -179,8 +181,11 @@ impl<T: Tap> Direction<'_, T> {
                 return Ok(Burst::Rest(bytes.to_vec(), Some(position)));
             }
             match to.try_write(bytes) {
-                Ok(written) if written == len => Ok(Burst::Forwarded),
-                Ok(written) => Ok(Burst::Rest(bytes.get(written..).unwrap_or_default().to_vec(), None)),
+                Ok(written) => {
+                    self.session.moved(written);
+                    let rest = bytes.get(written..).unwrap_or_default();
+                    Ok(if rest.is_empty() { Burst::Forwarded } else { Burst::Rest(rest.to_vec(), None) })
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Burst::Rest(bytes.to_vec(), None)),
                 Err(error) => Err(Stop::Write(self.other(), error)),
             }
@@ -199,7 +204,13 @@ impl<T: Tap> Direction<'_, T> {
         if let Some(position) = position {
             self.session.durable(position).await.map_err(|error| Stop::Unrecorded(error.to_string()))?;
         }
-        to.write_all(bytes).await.map_err(|error| Stop::Write(self.other(), error))
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let written = to.write(rest).await.map_err(|error| Stop::Write(self.other(), error))?;
+            self.session.moved(written);
+            rest = rest.get(written..).unwrap_or_default();
+        }
+        Ok(())
     }
 
     fn other(&self) -> Side {

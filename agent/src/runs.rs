@@ -9,10 +9,12 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use crewtap_core::event::Body;
 use crewtap_core::id::RunId;
 use crewtap_core::identity::Identity;
+use crewtap_core::limits;
 use crewtap_core::run::Mode;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::clock;
+use crate::journal::Position;
 use crate::names::Names;
 use crate::namespace::Namespace;
 use crate::recorder::{Recorder, Unrecorded};
@@ -32,6 +34,8 @@ pub struct Run {
     pub namespace: Arc<Namespace>,
     /// What it did so far.
     pub counts: Counts,
+    /// Places for its questions that wait for a resolver.
+    pub questions: Arc<Semaphore>,
     recorder: Recorder,
     names: Mutex<Names>,
     proven: OnceLock<Proven>,
@@ -95,6 +99,7 @@ impl Run {
             mode,
             namespace,
             counts: Counts::default(),
+            questions: Arc::new(Semaphore::new(limits::DNS_PENDING_MAX)),
             recorder,
             names: Mutex::default(),
             proven: OnceLock::new(),
@@ -108,6 +113,14 @@ impl Run {
     /// When the journal does not take it.
     pub fn record(&self, body: impl Into<Body>) -> Result<(), Unrecorded> {
         self.recorder.record_in_run(self.id, body.into())
+    }
+
+    /// Records an event of the run, with its payload.
+    ///
+    /// # Errors
+    /// When the journal does not take it.
+    pub fn record_with(&self, body: impl Into<Body>, payload: &[u8]) -> Result<Position, Unrecorded> {
+        self.recorder.record_in_run_with(self.id, body.into(), payload)
     }
 
     /// The recorder that the run's sessions write to.

@@ -12,6 +12,7 @@ use crewtap_core::action::{Action, Fact, Facts, Verb};
 use crewtap_core::bodies::{Bypass, Classified, Decided, SessionClosed, SessionOpened};
 use crewtap_core::event::Body;
 use crewtap_core::id::{SessionId, Ulid};
+use crewtap_core::limits;
 use crewtap_core::mask::digest::DigestKey;
 use crewtap_core::origin::Origin;
 use crewtap_core::run::Process;
@@ -58,6 +59,8 @@ pub struct Session {
     bytes: [Cell<u64>; 2],
     first_byte: Cell<Option<Duration>>,
     dialled_from: Cell<Option<SocketAddr>>,
+    last: Cell<Position>,
+    moved: Cell<u64>,
     closed: bool,
 }
 
@@ -82,6 +85,8 @@ impl Session {
             bytes: [Cell::new(0), Cell::new(0)],
             first_byte: Cell::new(None),
             dialled_from: Cell::new(None),
+            last: Cell::new(Position { first: 0, end: 0 }),
+            moved: Cell::new(0),
             closed: true,
         };
         let opened =
@@ -140,6 +145,10 @@ impl Session {
     /// # Errors
     /// When the target cannot be reached, or is crewtap itself (which is on record as a bypass).
     pub async fn dial(&self, permit: &Permit) -> Result<TcpStream, DialError> {
+        if self.ground.waits_for_disk {
+            // What opened this session is as durable as what it will forward.
+            self.durable(self.last.get()).await.map_err(|error| DialError::Unrecorded(error.into()))?;
+        }
         let address = permit.target().address;
         if self.run.namespace.is_ours(address) {
             let bypass = Bypass {
@@ -150,7 +159,7 @@ impl Session {
                 detail: "a captured process tried to reach crewtap's own listener".into(),
             };
             Counts::add(&self.run.counts.bypasses);
-            self.append(bypass.into(), &[]).map_err(|error| DialError::Io(std::io::Error::other(error)))?;
+            self.append(bypass.into(), &[]).map_err(DialError::Unrecorded)?;
             return Err(DialError::Ourselves);
         }
         let stream = dial::connect(&self.run.namespace, address, &self.origin).await?;
@@ -195,6 +204,24 @@ impl Session {
         self.run.recorder().journal().durable(position).await
     }
 
+    /// Counts bytes that a side has taken.
+    pub fn moved(&self, bytes: usize) {
+        self.moved.set(self.moved.get() + bytes as u64);
+    }
+
+    /// Resolves when the run has no process left and nothing has moved for [`limits::DRAIN_WAIT`]: what the processes had
+    /// sent before they ended still goes to its target, however slow that is.
+    pub async fn abandoned(&self) {
+        self.run.ended().await;
+        loop {
+            let before = self.moved.get();
+            tokio::time::sleep(limits::DRAIN_WAIT).await;
+            if self.moved.get() == before {
+                return;
+            }
+        }
+    }
+
     /// Ends the session; the only way that is not `aborted`.
     pub fn close(mut self, outcome: Outcome, error: Option<String>) {
         self.record_end(outcome, error);
@@ -232,7 +259,9 @@ impl Session {
     }
 
     fn append(&self, body: Body, payload: &[u8]) -> Result<Position, Unrecorded> {
-        self.run.recorder().record_in_session(self.run.id, self.id, body, payload)
+        let position = self.run.recorder().record_in_session(self.run.id, self.id, body, payload)?;
+        self.last.set(position);
+        Ok(position)
     }
 }
 

@@ -1,7 +1,11 @@
 //! The one integration test program: everything that needs root, namespaces, real servers or the whole repository.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, missing_docs)]
 
+mod inbound;
+mod names;
 mod record;
+mod relay;
+mod rows;
 mod run;
 mod tidy;
 mod world;

@@ -65,10 +65,12 @@ impl Host {
         self.ip(&args);
     }
 
-    /// A dummy device with a default route through it, so that addresses elsewhere have a route that leads nowhere.
+    /// A device with a default route through it, so that addresses elsewhere have a route that leads nowhere.
+    /// Its other end drops everything: it is a veth, because not every kernel has dummy devices.
     pub fn route_to_nowhere(&self) {
-        self.ip(&["link", "add", "nowhere", "type", "dummy"]);
+        self.ip(&["link", "add", "nowhere", "arp", "off", "type", "veth", "peer", "name", "nobody"]);
         self.ip(&["addr", "add", "10.99.0.1/24", "dev", "nowhere"]);
+        self.ip(&["link", "set", "nobody", "up"]);
         self.ip(&["link", "set", "nowhere", "up"]);
         self.ip(&["route", "add", "default", "dev", "nowhere"]);
     }

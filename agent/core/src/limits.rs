@@ -33,6 +33,9 @@ pub const DIAL_TIMEOUT: Duration = Duration::from_secs(127);
 /// Sessions served at the same time by one agent; each costs two sockets and about 150 KiB.
 pub const SESSIONS_MAX: usize = 8192;
 
+/// Sessions of one run served at the same time: no run takes all places.
+pub const SESSIONS_PER_RUN_MAX: u64 = SESSIONS_MAX as u64 / 2;
+
 /// Largest CBOR event of a journal record, in bytes: facts are for judging, bytes belong into the payload.
 pub const EVENT_BYTES_MAX: usize = 256 * 1024;
 
@@ -112,7 +115,11 @@ pub const SHOWN_BYTES_MAX: usize = 4096;
 /// Lines of a payload that a human is shown before "… N more".
 pub const SHOWN_LINES_MAX: usize = 100;
 
-/// How long a drain waits for open sessions before it aborts them.
+/// Longest time that sessions may outlive the last process of their run while they still move: a slow target gets what was
+/// sent to it, but cannot keep a run open for ever.
+pub const DRAIN_MAX: Duration = Duration::from_mins(10);
+
+/// How long a session in which nothing moves is waited for when its run, or the agent, has ended.
 pub const DRAIN_WAIT: Duration = Duration::from_secs(10);
 
 /// Processes whose facts are kept read; each holds a descriptor (pidfd).

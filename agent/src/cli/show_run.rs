@@ -266,6 +266,7 @@ fn json(index: &Index, run: &Run, sessions: &[Session], screen: &mut Screen) -> 
     tagged("processes", &index.processes(&run.id)?, screen)?;
     tagged("decisions", &index.decisions(&run.id)?, screen)?;
     tagged("masks", &index.masks(&run.id)?, screen)?;
+    tagged("names", &index.names(&run.id)?, screen)?;
     tagged("accepted", &index.accepted(&run.id)?, screen)?;
     tagged("bypasses", &index.bypasses(&run.id)?, screen)?;
     tagged("notes", &index.notes(&run.id)?, screen)?;

@@ -167,7 +167,8 @@ impl Daemon {
             tokio::time::sleep(SETTLE_INTERVAL).await;
         }
         run.end();
-        let deadline = Instant::now() + limits::DRAIN_WAIT;
+        // Each open session ends by itself now, as soon as nothing moves in it any more.
+        let deadline = Instant::now() + limits::DRAIN_MAX;
         while Counts::get(&run.counts.open) > 0 && Instant::now() < deadline {
             tokio::time::sleep(SETTLE_INTERVAL).await;
         }
@@ -186,6 +187,7 @@ impl Daemon {
             missing => {
                 let why = missing.err().map_or_else(|| "it has no counters".into(), |error| error.to_string());
                 self.recorder.note("uncounted", format!("run {} was not reconciled: {why}", run.id));
+                Counts::add(&run.counts.differences);
                 return;
             }
         };
@@ -219,7 +221,8 @@ impl Daemon {
             };
             let processes = self.processes_of(&run);
             if processes > 0 || Instant::now() >= deadline {
-                let complete = self.caught_up().await;
+                // Without a process left the run has not ended yet: what is still to come is not in these numbers.
+                let complete = self.caught_up().await && processes > 0;
                 return Ok(summary_of(&run, processes, complete));
             }
             tokio::time::sleep(SETTLE_INTERVAL).await;

@@ -73,6 +73,9 @@ pub enum DaemonError {
     /// The kernel side.
     #[error(transparent)]
     Kernel(#[from] crate::capture::kernel::KernelError),
+    /// A part without which nothing may be forwarded.
+    #[error("{0} has ended, so nothing can be recorded any more; see the log for the defect")]
+    Ended(&'static str),
     /// Something else of the operating system.
     #[error("{0}: {1}")]
     Io(&'static str, #[source] io::Error),
@@ -119,7 +122,7 @@ pub fn run(launch: &mut Launch) -> anyhow::Result<()> {
         other => other.into(),
     })?;
     let daemon = Rc::new(daemon);
-    let result = serve(&daemon, launch.life, events, &mut launch.ready);
+    let result = serve(&daemon, &workers, launch.life, events, &mut launch.ready);
     end(&daemon, &workers);
     Ok(result?)
 }
@@ -206,7 +209,13 @@ fn durability(config: &Config) -> journal::Durability {
 }
 
 /// Serves until a signal or, on demand, until the last run has ended.
-fn serve(daemon: &Rc<Daemon>, life: Life, events: Events, ready: &mut Ready) -> Result<(), DaemonError> {
+fn serve(
+    daemon: &Rc<Daemon>,
+    workers: &Workers,
+    life: Life,
+    events: Events,
+    ready: &mut Ready,
+) -> Result<(), DaemonError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -228,6 +237,8 @@ fn serve(daemon: &Rc<Daemon>, life: Life, events: Events, ready: &mut Ready) -> 
             served = control::serve(listener, handle, captured, clients) => served.map_err(io("serve the control socket")),
             read = daemon.watch(events) => read.map_err(io("read the kernel's events")),
             () = daemon.beat() => Ok(()),
+            () = workers.ended() => Err(DaemonError::Ended("a thread of the proxy")),
+            () = daemon.journal.ended() => Err(DaemonError::Ended("the thread that follows the journal")),
             () = daemon.look() => Ok(()),
             () = daemon.idle(connected), if life == Life::OnDemand => Ok(()),
             _ = terminate.recv() => Ok(()),
@@ -236,8 +247,12 @@ fn serve(daemon: &Rc<Daemon>, life: Life, events: Events, ready: &mut Ready) -> 
     })
 }
 
-/// Ends sessions, threads and journal in this order, so that every session's end is on record and signed.
+/// Refuses further connects while the ports are still ours (law 3), then ends sessions, threads and journal in this
+/// order, so that every session's end is on record and signed.
 fn end(daemon: &Rc<Daemon>, workers: &Workers) {
+    if let Err(error) = daemon.kernel.retire() {
+        tracing::error!(%error, "the kernel side waits for the end of this process to refuse connects");
+    }
     let _ = std::fs::remove_file(control::socket_path(&daemon.data_dir));
     for run in daemon.runs.all() {
         run.end();

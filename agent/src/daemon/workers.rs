@@ -6,10 +6,9 @@ use std::io;
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
-use tokio::sync::mpsc;
-use tokio::task::LocalSet;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::{JoinSet, LocalSet};
 
 use crate::capture::listen::DnsSocket;
 use crate::proto::dns::relay::Relay;
@@ -22,9 +21,19 @@ enum Work {
     Names(DnsSocket, Arc<Relay>),
 }
 
+/// Says that a thread has ended, however it did.
+struct LastWord(Arc<Notify>);
+
+impl Drop for LastWord {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
+}
+
 /// The threads.
 #[derive(Debug)]
 pub struct Workers {
+    ended: Arc<Notify>,
     queues: RwLock<Vec<mpsc::Sender<Work>>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -40,17 +49,22 @@ impl Workers {
     pub fn start(proxy: &Arc<Proxy>) -> io::Result<Self> {
         let count = std::thread::available_parallelism().map_or(1, usize::from);
         let (mut queues, mut threads) = (Vec::new(), Vec::new());
+        let ended = Arc::new(Notify::new());
         for number in 0..count {
             let (queue, receiver) = mpsc::channel(WORK_MAX);
             let proxy = proxy.clone();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            let thread = std::thread::Builder::new()
-                .name(format!("proxy-{number}"))
-                .spawn(move || LocalSet::new().block_on(&runtime, serve(proxy, receiver)))?;
+            let thread = std::thread::Builder::new().name(format!("proxy-{number}")).spawn({
+                let last_word = LastWord(ended.clone());
+                move || {
+                    let _last_word = last_word;
+                    LocalSet::new().block_on(&runtime, serve(proxy, receiver));
+                }
+            })?;
             queues.push(queue);
             threads.push(thread);
         }
-        Ok(Self { queues: RwLock::new(queues), threads: Mutex::new(threads) })
+        Ok(Self { ended, queues: RwLock::new(queues), threads: Mutex::new(threads) })
     }
 
     /// Serves a listener on every thread: whichever is idle takes the next connection.
@@ -75,6 +89,11 @@ impl Workers {
         }
     }
 
+    /// Resolves when a thread has ended that was not told to: nobody may serve its share then.
+    pub async fn ended(&self) {
+        self.ended.notified().await;
+    }
+
     /// Ends the threads; sessions that are still open are aborted on record.
     pub fn stop(&self) {
         self.queues.write().unwrap_or_else(PoisonError::into_inner).clear();
@@ -94,16 +113,25 @@ async fn send(queue: &mpsc::Sender<Work>, work: Work) -> io::Result<()> {
     queue.send(work).await.map_err(|_| io::Error::other("a proxy thread has ended"))
 }
 
-async fn serve(proxy: Arc<Proxy>, mut work: mpsc::Receiver<Work>) {
-    while let Some(work) = work.recv().await {
+/// Serves what it is given until there is no more to come. A listener's task never ends by itself: if one does, it has
+/// panicked, and the thread ends with it.
+async fn serve(proxy: Arc<Proxy>, mut queue: mpsc::Receiver<Work>) {
+    let mut tasks = JoinSet::new();
+    loop {
+        let work = tokio::select! {
+            work = queue.recv() => work,
+            Some(ended) = tasks.join_next() => {
+                tracing::error!(?ended, "a listener is not served any more");
+                return;
+            }
+        };
         match work {
-            Work::Connections(listener) => match tokio::net::TcpListener::from_std(listener) {
-                Ok(listener) => drop(tokio::task::spawn_local(proxy.clone().accept(listener))),
-                Err(error) => tracing::error!(%error, "a listener could not be served"),
+            Some(Work::Connections(listener)) => match tokio::net::TcpListener::from_std(listener) {
+                Ok(listener) => drop(tasks.spawn_local(proxy.clone().accept(listener))),
+                Err(error) => return tracing::error!(%error, "a listener could not be served"),
             },
-            Work::Names(socket, relay) => drop(tokio::task::spawn_local(relay.serve(socket))),
+            Some(Work::Names(socket, relay)) => drop(tasks.spawn_local(relay.serve(socket))),
+            None => return,
         }
     }
-    // Tasks are dropped with the LocalSet; give those that are just closing a moment to do so in order.
-    tokio::time::sleep(Duration::from_millis(10)).await;
 }

@@ -350,6 +350,13 @@ impl Journal {
         if done.fed > leaf { Ok(()) } else { Err(JournalError::Closed) }
     }
 
+    /// Resolves when nothing hashes, signs and indexes any more: the journal was closed, or its thread has failed.
+    pub async fn ended(&self) {
+        let mut progress = self.inner.shared.desk.progress.subscribe();
+        // The sender lives as long as the journal: an error is an end, too.
+        let _ = progress.wait_for(|now| now.ended).await;
+    }
+
     /// Number of the next record.
     #[must_use]
     pub fn end(&self) -> u64 {

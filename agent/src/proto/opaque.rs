@@ -5,9 +5,11 @@
 use std::borrow::Cow;
 
 use crewtap_core::bodies::Classified;
+use crewtap_core::limits;
+use crewtap_core::mask::digest::DigestKey;
 use crewtap_core::mask::stream::Redactor;
 use crewtap_core::session::{Outcome, Side};
-use crewtap_core::sniff::Protocol;
+use crewtap_core::sniff;
 use tokio::net::TcpStream;
 
 use super::{Client, Driver};
@@ -21,32 +23,34 @@ pub const DRIVER: Driver =
     Driver { name: "opaque", protocols: &[], serve: |session, client| Box::pin(serve(session, client)) };
 
 async fn serve(session: Session, client: Client) {
-    let tap = Redacted::new(&session, &client.classified.protocol);
+    let tap = Redacted::new(&session);
     serve_with(session, client, tap).await;
 }
 
 /// Connects to the target and relays until both sides have ended; shared with drivers that only listen in.
 pub(super) async fn serve_with(session: Session, client: Client, mut tap: impl Finish) {
-    let Client { stream, first, classified } = client;
-    let target = match connect(&session, &classified).await {
-        Ok(target) => target,
-        Err(end) => {
-            dial::reset(stream);
-            return session.close(end.outcome, end.error);
-        }
-    };
-    let run = session.run().clone();
     let end = tokio::select! {
-        end = relay::relay(&session, &mut tap, stream, target, &first) => end,
-        () = run.ended() => End {
+        end = connect_and_relay(&session, &mut tap, client) => end,
+        () = session.abandoned() => End {
             outcome: Outcome::Aborted,
-            error: Some("the run had ended while the target kept the connection open".into()),
+            error: Some(format!("the run had ended, and nothing moved for {} s", limits::DRAIN_WAIT.as_secs())),
         },
     };
     if let Err(error) = tap.finish(&session) {
         tracing::error!(session = %session.id(), %error, "what was redacted could not be counted on record");
     }
     session.close(end.outcome, end.error);
+}
+
+async fn connect_and_relay(session: &Session, tap: &mut impl Finish, client: Client) -> End {
+    let Client { stream, first, classified } = client;
+    match connect(session, &classified).await {
+        Ok(target) => relay::relay(session, tap, stream, target, &first).await,
+        Err(end) => {
+            dial::reset(stream);
+            end
+        }
+    }
 }
 
 async fn connect(session: &Session, classified: &Classified) -> Result<TcpStream, End> {
@@ -66,25 +70,38 @@ pub(super) trait Finish: Tap {
     fn finish(self, session: &Session) -> Result<(), Unrecorded>;
 }
 
-/// Redacts credentials in both directions.
+/// Redacts credentials in both directions, by what the bytes are. A port is no reason to look away: what says nothing of
+/// itself is read as text.
 pub(super) struct Redacted {
-    client: Redactor,
-    server: Redactor,
+    key: DigestKey,
+    port: u16,
+    sides: Option<(Redactor, Redactor)>,
 }
 
 impl Redacted {
-    pub(super) fn new(session: &Session, protocol: &str) -> Self {
-        let protocol = Protocol::ALL.iter().copied().find(|known| known.as_str() == protocol);
-        let key = session.digest_key();
-        Self { client: Redactor::new(protocol, Side::Client, key), server: Redactor::new(protocol, Side::Server, key) }
+    pub(super) fn new(session: &Session) -> Self {
+        Self { key: session.digest_key().clone(), port: session.origin().destination.port(), sides: None }
+    }
+
+    /// The redactors, chosen by the first bytes of whoever speaks first.
+    fn sides(&mut self, side: Side, first: &[u8]) -> &mut (Redactor, Redactor) {
+        let (key, port) = (&self.key, self.port);
+        self.sides.get_or_insert_with(|| {
+            let protocol = match side {
+                Side::Client => sniff::settle(first, &[], port),
+                Side::Server => sniff::settle(&[], first, port),
+            };
+            (Redactor::new(protocol, Side::Client, key), Redactor::new(protocol, Side::Server, key))
+        })
     }
 }
 
 impl Tap for Redacted {
     fn shown<'a>(&mut self, side: Side, bytes: &'a [u8]) -> Cow<'a, [u8]> {
+        let (client, server) = self.sides(side, bytes);
         match side {
-            Side::Client => self.client.feed(bytes),
-            Side::Server => self.server.feed(bytes),
+            Side::Client => client.feed(bytes),
+            Side::Server => server.feed(bytes),
         }
     }
 
@@ -95,7 +112,8 @@ impl Tap for Redacted {
 
 impl Finish for Redacted {
     fn finish(self, session: &Session) -> Result<(), Unrecorded> {
-        for mut redactor in [self.client, self.server] {
+        let Some((client, server)) = self.sides else { return Ok(()) };
+        for mut redactor in [client, server] {
             redactor.finish();
             if let Some(masked) = redactor.masked() {
                 session.record(masked)?;

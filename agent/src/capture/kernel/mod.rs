@@ -223,6 +223,16 @@ impl Kernel {
         self.global.set(&0, global).map_err(KernelError::io("write the agent's facts"))
     }
 
+    /// Refuses all captured connects from now on. To be called before the listeners are closed: afterwards their ports
+    /// are anybody's (law 3).
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn retire(&self) -> Result<(), KernelError> {
+        let global = Global { agent_tgid: 0, alive: 0, cgroup_level: self.parent.level() + 1, abi: ABI_VERSION };
+        self.global.set(&0, global).map_err(KernelError::io("retire the agent"))
+    }
+
     /// The cgroup below which runs are made.
     #[must_use]
     pub fn parent(&self) -> &Cgroup {

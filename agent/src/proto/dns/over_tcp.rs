@@ -19,7 +19,7 @@ pub const DRIVER: Driver =
 
 async fn serve(session: Session, client: Client) {
     let tap = Listen {
-        bytes: Redacted::new(&session, &client.classified.protocol),
+        bytes: Redacted::new(&session),
         run: session.run().clone(),
         asked: Asked { transport: "tcp", resolver: session.origin().destination, pid: session.origin().pid },
         questions: Framing::default(),

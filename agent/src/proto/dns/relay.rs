@@ -8,13 +8,13 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crewtap_core::bodies::Bypass;
 use crewtap_core::event::Body;
 use crewtap_core::limits;
 use crewtap_core::origin::Origin;
 use crewtap_core::run::Mode;
 use crewtap_core::wire::dns::{self as wire, Refusal};
 use tokio::io::Interest;
-use tokio::sync::Semaphore;
 
 use super::view::Asked;
 use crate::attribute;
@@ -22,6 +22,7 @@ use crate::capture::kernel::Kernel;
 use crate::capture::listen::{DatagramPath, DnsSocket};
 use crate::capture::sys;
 use crate::dial;
+use crate::journal::Position;
 use crate::runs::{Counts, Run, Runs};
 
 /// Largest DNS message over UDP that is relayed: what an IPv4 datagram can hold.
@@ -60,8 +61,6 @@ impl Relay {
             Ok(socket) => Rc::new(socket),
             Err(error) => return tracing::error!(%error, "a DNS socket cannot be served"),
         };
-        // A full house drops questions: resolvers ask again, and nothing is answered that is not on record.
-        let pending = Arc::new(Semaphore::new(limits::DNS_PENDING_MAX));
         let mut buffer = vec![0; MESSAGE_BYTES_MAX];
         loop {
             let Ok(mut ready) = socket.readable().await else { return };
@@ -71,7 +70,8 @@ impl Relay {
             };
             let Ok((len, path)) = received else { continue };
             let Some(question) = self.attribute(buffer.get(..len).unwrap_or_default(), path) else { continue };
-            let Ok(place) = pending.clone().try_acquire_owned() else { continue };
+            // A full house drops questions: resolvers ask again, and nothing is answered that is not on record.
+            let Ok(place) = question.run.questions.clone().try_acquire_owned() else { continue };
             let socket = socket.clone();
             tokio::task::spawn_local(async move {
                 if let Err(error) = question.relay(socket.get_ref()).await {
@@ -93,32 +93,35 @@ impl Question {
     async fn relay(self, socket: &DnsSocket) -> io::Result<()> {
         let resolver = self.origin.destination;
         let asked = Asked { transport: "udp", resolver, pid: self.origin.pid };
-        self.record(asked.question(&self.message))?;
+        let position = self.record(asked.question(&self.message), &self.message)?;
+        self.run.recorder().journal().durable(position).await.map_err(io::Error::other)?;
         if self.run.mode == Mode::Enforce {
             // There is no policy yet that could allow it: the default is to deny.
             Counts::add(&self.run.counts.refused);
-            return self.refuse(socket, Refusal::Refused);
+            return self.refuse(&asked, socket, Refusal::Refused);
         }
         if self.run.namespace.is_ours(resolver) {
-            return self.refuse(socket, Refusal::Refused);
+            Counts::add(&self.run.counts.bypasses);
+            self.record(self.self_connect(), &[])?;
+            return self.refuse(&asked, socket, Refusal::Refused);
         }
         let upstream = match self.ask(resolver).await {
             Ok(upstream) => upstream,
             Err(error) => {
                 tracing::debug!(%resolver, %error, "a resolver cannot be asked");
-                return self.refuse(socket, Refusal::Servfail);
+                return self.refuse(&asked, socket, Refusal::Servfail);
             }
         };
         let mut buffer = vec![0; MESSAGE_BYTES_MAX];
         let answered = tokio::time::timeout(limits::DNS_TIMEOUT, self.receive(&upstream, &mut buffer)).await;
         let len = match answered {
-            Err(_elapsed) => return self.record(asked.timeout(&self.message)),
-            Ok(Err(_refused)) => return self.refuse(socket, Refusal::Servfail),
+            Err(_elapsed) => return self.record(asked.timeout(&self.message), &[]).map(drop),
+            Ok(Err(_refused)) => return self.refuse(&asked, socket, Refusal::Servfail),
             Ok(Ok(len)) => len,
         };
         let answer = buffer.get(..len).unwrap_or_default();
         let (told, names) = asked.answer(answer);
-        self.record(told)?;
+        self.record(told, answer)?;
         for (address, name) in names {
             self.run.names().learn(address, &name);
         }
@@ -131,11 +134,22 @@ impl Question {
         Ok(upstream)
     }
 
-    fn refuse(&self, socket: &DnsSocket, refusal: Refusal) -> io::Result<()> {
-        match wire::refuse(&self.message, refusal) {
-            Some(answer) => self.answer(socket, &answer),
-            None => Ok(()),
-        }
+    /// Answers in the resolver's stead, on record like an answer of its own.
+    fn refuse(&self, asked: &Asked, socket: &DnsSocket, refusal: Refusal) -> io::Result<()> {
+        let Some(answer) = wire::refuse(&self.message, refusal) else { return Ok(()) };
+        self.record(asked.answer(&answer).0, &answer)?;
+        self.answer(socket, &answer)
+    }
+
+    fn self_connect(&self) -> Body {
+        let bypass = Bypass {
+            kind: "self_connect".into(),
+            refused: true,
+            address: Some(self.origin.destination),
+            pid: Some(self.origin.pid),
+            detail: "a captured process asked crewtap's own listener for a name".into(),
+        };
+        bypass.into()
     }
 
     /// A socket of its own per question, so that answers cannot be mixed up and ports stay unpredictable.
@@ -171,7 +185,8 @@ impl Question {
         socket.send(answer, &self.path).map(drop)
     }
 
-    fn record(&self, body: Body) -> io::Result<()> {
-        self.run.record(body).map_err(io::Error::other)
+    /// The payload is the message as it passes: whatever a process packs into it is on record.
+    fn record(&self, body: Body, message: &[u8]) -> io::Result<Position> {
+        self.run.record_with(body, message).map_err(io::Error::other)
     }
 }

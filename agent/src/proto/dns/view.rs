@@ -4,7 +4,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crewtap_core::bodies::{Dns, Note};
+use crewtap_core::bodies::{Bypass, Dns};
 use crewtap_core::event::Body;
 use crewtap_core::wire::dns::{Message, first_question};
 
@@ -22,9 +22,9 @@ pub(super) struct Asked {
 impl Asked {
     /// A question, before the resolver sees it.
     pub(super) fn question(&self, message: &[u8]) -> Body {
-        match first_question(message) {
-            Some((id, question)) => self.dns(id, question.name, question.record).into(),
-            None => self.malformed("question", message).into(),
+        match (Message::parse(message), first_question(message)) {
+            (Ok(_), Some((id, question))) => self.dns(id, question.name, question.record).into(),
+            _ => self.malformed("question", message).into(),
         }
     }
 
@@ -68,12 +68,15 @@ impl Asked {
         }
     }
 
-    fn malformed(&self, what: &str, message: &[u8]) -> Note {
-        let Self { transport, resolver, pid } = self;
-        let text = format!(
-            "a DNS {what} of {} bytes over {transport} between process {pid} and {resolver} cannot be read",
-            message.len()
-        );
-        Note { code: "dns_malformed".into(), text }
+    /// Bytes to a resolver that are no DNS message may be anything: what they are is in the payload.
+    fn malformed(&self, what: &str, message: &[u8]) -> Bypass {
+        let detail = format!("a {what} of {} bytes over {} that is no DNS message", message.len(), self.transport);
+        Bypass {
+            kind: "dns_malformed".into(),
+            refused: false,
+            address: Some(self.resolver),
+            pid: Some(self.pid),
+            detail,
+        }
     }
 }
