@@ -22,7 +22,10 @@ const INITIAL_CGROUP_NAMESPACE: u64 = 0xEFFF_FFFB;
 #[derive(Debug, thiserror::Error)]
 pub enum CgroupError {
     /// There is no cgroup v2 hierarchy.
-    #[error("no cgroup v2 hierarchy is mounted; mount one with: mount -t cgroup2 none /sys/fs/cgroup/unified")]
+    #[error(
+        "no cgroup v2 hierarchy is mounted, here or where process 1 is; \
+         mount one with: mount -t cgroup2 none /sys/fs/cgroup/unified"
+    )]
     NotMounted,
     /// The agent is in a container's cgroup namespace.
     #[error("crewtap must run in the host's own cgroup namespace, not inside a container")]
@@ -57,19 +60,30 @@ pub struct Cgroup {
     level: u32,
 }
 
-/// Where cgroup v2 is mounted, alone or beside v1.
+/// Where process 1 sees what this process may not: `ip netns exec`, for one, lays a /sys without cgroups and without
+/// bpffs over the host's. It is the same hierarchy, seen through another mount namespace.
+pub(super) const HOST_ROOT: &str = "/proc/1/root";
+
+/// Where cgroup v2 is mounted, alone or beside v1; below [`HOST_ROOT`] where only process 1 has it.
 ///
 /// # Errors
 /// When it is mounted nowhere, or this process is in a cgroup namespace of its own.
 pub fn mount_point() -> Result<PathBuf, CgroupError> {
-    let table = Path::new("/proc/self/mountinfo");
-    let text = fs::read_to_string(table).map_err(CgroupError::io("read", table))?;
     let namespace = Path::new("/proc/self/ns/cgroup");
     let inode = fs::metadata(namespace).map_err(CgroupError::io("read", namespace))?.ino();
     if inode != INITIAL_CGROUP_NAMESPACE {
         return Err(CgroupError::Namespaced);
     }
-    mount_point_in(&text).ok_or(CgroupError::NotMounted)
+    let seen_by = |process: &str| {
+        let table = PathBuf::from(format!("/proc/{process}/mountinfo"));
+        let text = fs::read_to_string(&table).map_err(CgroupError::io("read", &table))?;
+        Ok(mount_point_in(&text))
+    };
+    if let Some(own) = seen_by("self")? {
+        return Ok(own);
+    }
+    let point = seen_by("1")?.ok_or(CgroupError::NotMounted)?;
+    Ok(Path::new(HOST_ROOT).join(point.strip_prefix("/").unwrap_or(&point)))
 }
 
 /// The first cgroup2 mount of the hierarchy's root in a mountinfo table (`proc_pid_mountinfo(5)`).

@@ -93,10 +93,12 @@ fn line(node: &Node, depth: usize) -> String {
     format!("  {}{pid}  {}{lasted}", "  ".repeat(depth.min(40)), shown.join(" ⇒ "))
 }
 
-/// What a process executes, in one safe line.
+/// What a process executes, in one safe line. Of one that was gone before it was looked at, the kernel still told the
+/// file that it executed.
 pub fn command(process: &Process) -> String {
     let argv: Vec<&str> = process.argv.texts().collect();
-    let command = if argv.is_empty() { process.exe.clone().unwrap_or_default() } else { argv.join(" ") };
+    let file = [&process.exe, &process.filename].into_iter().flatten().find(|file| !file.is_empty());
+    let command = if argv.is_empty() { file.cloned().unwrap_or_default() } else { argv.join(" ") };
     if command.is_empty() { "?".into() } else { short(&command, COMMAND_CHARS) }
 }
 

@@ -97,7 +97,10 @@ fn hide(directories: &[std::path::PathBuf]) -> anyhow::Result<()> {
 }
 
 fn become_user(spec: &Spec) -> nix::Result<()> {
-    let groups: Vec<Gid> = spec.groups.iter().map(|group| Gid::from_raw(*group)).collect();
+    // Readers of the evidence are not what is recorded in it: another process's /proc/PID/root would lead there.
+    let analysts = nix::unistd::Group::from_name(crate::journal::GROUP)?.map(|group| group.gid);
+    let groups = spec.groups.iter().map(|group| Gid::from_raw(*group));
+    let groups: Vec<Gid> = groups.filter(|group| Some(*group) != analysts).collect();
     let (uid, gid) = (Uid::from_raw(spec.uid), Gid::from_raw(spec.gid));
     setgroups(&groups)?;
     setresgid(gid, gid, gid)?;

@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::io;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -87,7 +88,7 @@ impl Daemon {
             return Err(refusal);
         }
         let exit = self.exits.watch(id);
-        let directory = cgroup.path().to_owned();
+        let directory = seen_by_others(&cgroup);
         let hide = vec![self.data_dir.clone()];
         let notes = self.notes(mode);
         let hold = self.alive.hold();
@@ -240,6 +241,12 @@ impl Daemon {
         let Some(last) = self.journal.end().checked_sub(1) else { return true };
         matches!(tokio::time::timeout(limits::SUMMARY_WAIT, self.journal.caught_up(last)).await, Ok(Ok(())))
     }
+}
+
+/// The directory of a cgroup as processes in other mount namespaces reach it: through ours.
+fn seen_by_others(cgroup: &Cgroup) -> PathBuf {
+    let path = cgroup.path();
+    PathBuf::from(format!("/proc/{}/root", std::process::id())).join(path.strip_prefix("/").unwrap_or(path))
 }
 
 fn kernel_mode(mode: Mode) -> kernel::Mode {

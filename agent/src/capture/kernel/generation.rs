@@ -2,7 +2,7 @@
 //! dead agent left is another generation: it is left as it is until nobody is in it.
 
 use super::{KernelError, KernelOptions};
-use crate::capture::cgroup::{Cgroup, mount_point};
+use crate::capture::cgroup::{Cgroup, HOST_ROOT, mount_point};
 use nix::{
     mount::{MsFlags, mount},
     sys::statfs::{BPF_FS_MAGIC, statfs},
@@ -40,8 +40,7 @@ impl Generation {
         if namespace.ino() != INITIAL_PID_NAMESPACE {
             return Err(KernelError::Namespaced);
         }
-        mount_bpffs(&options.bpffs)?;
-        let store = options.bpffs.join("crewtap").join(&options.store);
+        let store = bpffs(&options.bpffs)?.join("crewtap").join(&options.store);
         fs::create_dir_all(&store).map_err(KernelError::io("make the directory for pins"))?;
         let prefix = format!("crewtap-{}", options.store);
         for number in 1..=u32::MAX {
@@ -115,7 +114,10 @@ impl Generation {
 
     /// Removes this generation's pins: everything is detached.
     pub(super) fn remove_pins(&self) -> Result<(), KernelError> {
-        remove_pins(&self.pins)
+        remove_pins(&self.pins)?;
+        // It stays where a dead agent's processes are left; the next one sees to them.
+        let _not_empty = fs::remove_dir(&self.store);
+        Ok(())
     }
 }
 
@@ -129,11 +131,14 @@ fn remove_pins(directory: &Path) -> Result<(), KernelError> {
     remove().map_err(KernelError::io("remove the pins"))
 }
 
-/// Mounts bpffs where it is missing.
-fn mount_bpffs(at: &Path) -> Result<(), KernelError> {
-    if statfs(at).is_ok_and(|found| found.filesystem_type() == BPF_FS_MAGIC) {
-        return Ok(());
+/// Where bpffs is: at its place, or where process 1 has it (pins in a private mount would end with it), or mounted now.
+fn bpffs(at: &Path) -> Result<PathBuf, KernelError> {
+    let of_host = Path::new(HOST_ROOT).join(at.strip_prefix("/").unwrap_or(at));
+    let is_bpffs = |path: &Path| statfs(path).is_ok_and(|found| found.filesystem_type() == BPF_FS_MAGIC);
+    if let Some(found) = [at, &of_host].into_iter().find(|path| is_bpffs(path)) {
+        return Ok(found.to_owned());
     }
     mount(Some("bpf"), at, Some("bpf"), MsFlags::empty(), Some("mode=0700"))
-        .map_err(|errno| KernelError::Io { action: "mount bpffs at /sys/fs/bpf", source: errno.into() })
+        .map_err(|errno| KernelError::Io { action: "mount bpffs at /sys/fs/bpf", source: errno.into() })?;
+    Ok(at.to_owned())
 }

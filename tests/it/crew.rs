@@ -1,0 +1,1 @@
+//! The real crew under the real program.

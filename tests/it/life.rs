@@ -1,0 +1,1 @@
+//! The life of runs and of their agent, with the real program.
