@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, missing_docs)]
 
 mod inbound;
+mod load;
 mod names;
 mod record;
+mod redaction;
 mod relay;
 mod rows;
 mod run;
