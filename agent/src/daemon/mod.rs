@@ -177,8 +177,8 @@ fn begin(config: &Config) -> Result<Begun, DaemonError> {
 
 /// As many open files as the system allows: a session holds two, and a shell's usual limit is 1024.
 fn allow_descriptors() {
-    let raised = getrlimit(Resource::RLIMIT_NOFILE)
-        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    let raised =
+        getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
     if let Err(error) = raised {
         tracing::warn!(%error, "the limit of open files stays as it is");
     }

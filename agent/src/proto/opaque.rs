@@ -37,7 +37,7 @@ pub(super) async fn serve_with(session: Session, client: Client, mut tap: impl F
     };
     let run = session.run().clone();
     let end = tokio::select! {
-        end = relay::relay(&session, &mut tap, stream, target, &first) => end,
+        end = relay::relay(&session, &mut tap, stream, target, first) => end,
         () = run.ended() => End {
             outcome: Outcome::Aborted,
             error: Some("the run had ended while the target kept the connection open".into()),
