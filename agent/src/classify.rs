@@ -11,31 +11,33 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use crate::proto;
+use crate::relay::First;
 use crate::session::Session;
 
 /// Reads the first bytes, as far as they are needed to tell, and names the target.
-pub async fn classify(session: &Session, stream: &TcpStream) -> (Vec<u8>, Classified) {
+pub async fn classify(session: &Session, stream: &TcpStream) -> (First, Classified) {
     let destination = session.origin().destination;
     let port = destination.port();
-    let mut first = Vec::new();
+    let mut known = First::default();
+    let first = &mut known;
     let sniffed = if sniff::server_speaks_first(port) {
         None
     } else {
         let begin = Instant::now();
-        read_until(stream, &mut first, begin + limits::PEEK_WAIT, |bytes| told(bytes, port)).await;
+        read_until(stream, first, begin + limits::PEEK_WAIT, |bytes| told(bytes, port)).await;
         // A hello that has begun is worth waiting for: without its name, the session has none.
-        if tls::client_hello(&first) == Hello::NeedMore && !first.is_empty() {
+        if tls::client_hello(&first.bytes) == Hello::NeedMore && !first.bytes.is_empty() {
             let whole = |bytes: &[u8]| tls::client_hello(bytes) != Hello::NeedMore;
-            read_until(stream, &mut first, begin + limits::HELLO_WAIT, whole).await;
+            read_until(stream, first, begin + limits::HELLO_WAIT, whole).await;
         }
-        sniff::settle(&first, &[], port)
+        sniff::settle(&first.bytes, &[], port)
     };
-    let protocol = sniffed.or_else(|| first.is_empty().then(|| sniff::by_port(port)).flatten());
-    let hello = match tls::client_hello(&first) {
+    let protocol = sniffed.or_else(|| first.bytes.is_empty().then(|| sniff::by_port(port)).flatten());
+    let hello = match tls::client_hello(&first.bytes) {
         Hello::Is(hello) => Some(hello),
         _ => None,
     };
-    (first, describe(session, protocol, hello))
+    (known, describe(session, protocol, hello))
 }
 
 fn told(bytes: &[u8], port: u16) -> bool {
@@ -64,18 +66,19 @@ fn describe(session: &Session, protocol: Option<Protocol>, hello: Option<ClientH
 }
 
 /// Reads until the bytes tell enough, the deadline has come, the buffer is full, or the client has ended.
-async fn read_until(stream: &TcpStream, first: &mut Vec<u8>, deadline: Instant, enough: impl Fn(&[u8]) -> bool) {
-    while first.len() < limits::PEEK_BYTES_MAX && (first.is_empty() || !enough(first)) {
+async fn read_until(stream: &TcpStream, first: &mut First, deadline: Instant, enough: impl Fn(&[u8]) -> bool) {
+    let First { bytes, gone } = first;
+    while gone.is_none() && bytes.len() < limits::PEEK_BYTES_MAX && (bytes.is_empty() || !enough(bytes)) {
         let Ok(Ok(())) = timeout_at(deadline, stream.readable()).await else { return };
-        let begun = first.len();
-        first.resize((begun + 4096).min(limits::PEEK_BYTES_MAX), 0);
-        let read = stream.try_read(first.get_mut(begun..).unwrap_or_default());
-        first.truncate(begun + read.as_ref().copied().unwrap_or(0));
+        let begun = bytes.len();
+        bytes.resize((begun + 4096).min(limits::PEEK_BYTES_MAX), 0);
+        let read = stream.try_read(bytes.get_mut(begun..).unwrap_or_default());
+        bytes.truncate(begun + read.as_ref().copied().unwrap_or(0));
         match read {
             Ok(0) => return,
             Ok(_) => {}
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-            Err(_) => return,
+            Err(error) => *gone = Some(error),
         }
     }
 }

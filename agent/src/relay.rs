@@ -31,6 +31,15 @@ pub trait Tap {
     fn forwarding(&mut self, side: Side, bytes: &[u8]) -> Result<(), Unrecorded>;
 }
 
+/// What the client had said, and whether it had gone, before the target was dialled.
+#[derive(Debug, Default)]
+pub struct First {
+    /// Its bytes; not yet on record and not yet forwarded.
+    pub bytes: Vec<u8>,
+    /// Why it cannot say more: a socket tells its reset only once.
+    pub gone: Option<io::Error>,
+}
+
 /// Why one direction stopped.
 #[derive(Debug)]
 enum Stop {
@@ -57,8 +66,8 @@ thread_local! {
     static BURST: RefCell<Vec<u8>> = RefCell::new(vec![0; limits::RELAY_BUFFER_BYTES]);
 }
 
-/// Relays until both sides have ended, `first` being what the client has already said.
-pub async fn relay<T: Tap>(session: &Session, tap: &mut T, client: TcpStream, target: TcpStream, first: &[u8]) -> End {
+/// Relays until both sides have ended, `first` being what is known of the client already.
+pub async fn relay<T: Tap>(session: &Session, tap: &mut T, client: TcpStream, target: TcpStream, first: First) -> End {
     let (mut client, mut target) = (client, target);
     // However this future ends, cancelled or with its whole agent, no side takes it for an orderly end.
     dial::end_abruptly(&client);
@@ -70,7 +79,7 @@ pub async fn relay<T: Tap>(session: &Session, tap: &mut T, client: TcpStream, ta
         let up = Direction { session, tap: &tap, side: Side::Client };
         let down = Direction { session, tap: &tap, side: Side::Server };
         let up = std::pin::pin!(up.pump(client_read, target_write, first));
-        let down = std::pin::pin!(down.pump(target_read, client_write, &[]));
+        let down = std::pin::pin!(down.pump(target_read, client_write, First::default()));
         both(up, down).await
     };
     match result {
@@ -144,10 +153,13 @@ struct Direction<'a, T> {
 
 impl<T: Tap> Direction<'_, T> {
     /// Moves bytes from one side to the other until the first ends, then ends the other.
-    async fn pump(&self, from: ReadHalf<'_>, mut to: WriteHalf<'_>, first: &[u8]) -> Result<(), Stop> {
-        if !first.is_empty() {
-            let position = self.record(first)?;
-            self.forward(&mut to, first, Some(position)).await?;
+    async fn pump(&self, from: ReadHalf<'_>, mut to: WriteHalf<'_>, first: First) -> Result<(), Stop> {
+        if !first.bytes.is_empty() {
+            let position = self.record(&first.bytes)?;
+            self.forward(&mut to, &first.bytes, Some(position)).await?;
+        }
+        if let Some(error) = first.gone {
+            return Err(Stop::Read(self.side, error));
         }
         loop {
             from.readable().await.map_err(|error| Stop::Read(self.side, error))?;

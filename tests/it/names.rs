@@ -67,6 +67,19 @@ fn resolving(host: &Host, command: &[&str]) -> String {
     succeeded(&host.run(&[&["unshare", "-m", "sh", "-c", RESOLVING, &conf], command].concat()))
 }
 
+/// A resolver that answers every question with "no such name".
+fn unknowing(host: &Host, address: &'static str) {
+    let socket = host.inside(move || UdpSocket::bind(address).unwrap()).join().unwrap();
+    std::thread::spawn(move || {
+        let mut message = [0; 512];
+        while let Ok((len, client)) = socket.recv_from(&mut message) {
+            message[2] = 0x84;
+            message[3] = 3;
+            let _ = socket.send_to(&message[..len], client);
+        }
+    });
+}
+
 /// Look-ups of a run: name, record, code (`?` for a question), and answers.
 fn look_ups(rows: &Rows, transport: &str) -> Vec<String> {
     let text = |row: &Value| {
@@ -156,6 +169,37 @@ for answer, source in sorted(s.recvfrom(512) for _ in range(2)):
         "two.internal A NOERROR A 10.0.0.2",
     ];
     assert_eq!(asked, expected);
+}
+
+#[test]
+fn resolvers_are_asked_in_every_spelling_by_connected_and_unconnected_sockets() {
+    let host = Host::new();
+    host.address("fd77::53");
+    for address in ["[::1]:53", "127.0.0.53:53", "[fd77::53]:53"] {
+        unknowing(&host, address);
+    }
+    let script = format!(
+        "{QUERY}for resolver in sys.argv[1:]:
+    family = socket.AF_INET6 if ':' in resolver else socket.AF_INET
+    for connected in (True, False):
+        s = socket.socket(family, socket.SOCK_DGRAM); s.settimeout(30); message = query(1, 'x.internal', 28)
+        if connected:
+            s.connect((resolver, 53)); s.send(message); assert s.getpeername()[0] == resolver, s.getpeername()
+        else:
+            s.sendto(message, (resolver, 53))
+        answer, source = s.recvfrom(512)
+        print(source[0], answer[3])"
+    );
+    let spellings = ["127.0.0.53", "::1", "fd77::53", "::ffff:127.0.0.53"];
+    let said = host.python(&script, &spellings);
+    let expected: Vec<String> = spellings.iter().flat_map(|s| [format!("{s} 3"), format!("{s} 3")]).collect();
+    assert_eq!(said.lines().collect::<Vec<_>>(), expected);
+    let rows = Rows::of_last_run(&host);
+    rows.reconciled(0);
+    let names = rows.table("names");
+    assert_eq!(names.len(), 2 * expected.len(), "{names:#?}");
+    let resolvers: Vec<_> = names.iter().step_by(4).map(|row| row["resolver"].as_str().unwrap()).collect();
+    assert_eq!(resolvers, ["127.0.0.53:53", "[::1]:53", "[fd77::53]:53", "[::ffff:127.0.0.53]:53"]);
 }
 
 #[test]

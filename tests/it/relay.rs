@@ -1,7 +1,8 @@
 //! What a client and a server see of each other through crewtap: ends, resets, failures, addresses, owners.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::process::Stdio;
 use std::sync::Mutex;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
@@ -9,7 +10,9 @@ use std::time::Duration;
 use crewtap_tests::host::{Host, succeeded};
 use crewtap_tests::peer::Peer;
 use nix::libc::linger;
+use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{setsockopt, sockopt};
+use nix::unistd::Pid;
 
 use crate::rows::Rows;
 
@@ -124,6 +127,79 @@ s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0)); s.cl
     let rows = Rows::of_last_run(&host);
     rows.reconciled(1);
     assert_eq!(rows.session()["outcome"], "client_reset", "{}", rows.session());
+}
+
+#[test]
+fn a_client_that_resets_at_once_is_a_reset_for_the_target_after_what_was_said() {
+    let host = Host::new();
+    let (peer, told) = reporting(&host, "127.0.0.1:0", |stream| to_the_end(stream).1);
+    for said in ["", "hello"] {
+        let script = format!(
+            "s.sendall(b'{said}'); s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0)); s.close()"
+        );
+        client(&host, &peer, &script);
+        assert_eq!(told.recv_timeout(WAIT).unwrap(), Some(std::io::ErrorKind::ConnectionReset), "after {said:?}");
+        let rows = Rows::of_last_run(&host);
+        rows.reconciled(1);
+        assert_eq!(rows.session()["outcome"], "client_reset", "after {said:?}: {}", rows.session());
+        assert_eq!(rows.session()["recorded_up"], said.len());
+    }
+}
+
+#[test]
+fn a_client_that_has_reset_before_it_was_accepted_is_a_session_too() {
+    let host = Host::new();
+    let peer = Peer::sink(&host, "127.0.0.1:0");
+    let script = format!(
+        "import socket, struct, sys
+for line in sys.stdin:
+    for _ in range(10):
+        s = socket.create_connection(('127.0.0.1', {}))
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0)); s.close()
+    print('done', flush=True)",
+        peer.port()
+    );
+    let mut run = host.crewtap(&["run", "--", "python3", "-uc", &format!("print('ready')\n{script}")]);
+    let mut run = run.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(run.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "ready");
+    let agent = Pid::from_raw(i32::try_from(host.agent()).unwrap());
+    kill(agent, Signal::SIGSTOP).unwrap();
+    let mut input = run.stdin.take().unwrap();
+    let told = input.write_all(b"go\n").map(|()| lines.next());
+    kill(agent, Signal::SIGCONT).unwrap();
+    assert_eq!(told.unwrap().unwrap().unwrap(), "done");
+    drop(input);
+    assert!(run.wait().unwrap().success());
+    let rows = Rows::of_last_run(&host);
+    rows.reconciled(10);
+    let outcomes: Vec<_> = rows.table("sessions").iter().map(|session| session["outcome"].clone()).collect();
+    assert!(outcomes.iter().all(|outcome| outcome == "client_reset"), "{outcomes:?}");
+}
+
+#[test]
+fn a_client_that_only_knocks_is_a_complete_session() {
+    let host = Host::new();
+    let (peer, told) = reporting(&host, "127.0.0.1:0", to_the_end);
+    client(&host, &peer, "s.close()");
+    assert_eq!(told.recv_timeout(WAIT).unwrap(), (0, None));
+    let rows = Rows::of_last_run(&host);
+    rows.reconciled(1);
+    assert_eq!(rows.session()["outcome"], "completed");
+}
+
+#[test]
+fn a_client_that_speaks_in_its_first_packet_is_captured_too() {
+    let host = Host::new();
+    let echo = Peer::echo(&host, "127.0.0.1:0");
+    let script = "import socket, sys
+s = socket.socket(); s.sendto(b'fast', socket.MSG_FASTOPEN, ('127.0.0.1', int(sys.argv[1])))
+print(s.recv(4).decode())";
+    assert_eq!(host.python(script, &[&echo.port()]).trim(), "fast");
+    let rows = Rows::of_last_run(&host);
+    rows.reconciled(1);
+    assert_eq!(rows.session()["destination"], echo.address.to_string());
+    assert_eq!(rows.session()["recorded_up"], 4);
 }
 
 #[test]

@@ -149,6 +149,19 @@ impl Host {
         self.json(&["timeline", run["id"].as_str().unwrap()])
     }
 
+    /// The agent that serves this host's store now.
+    #[must_use]
+    pub fn agent(&self) -> u32 {
+        let store = self.data_dir().display().to_string();
+        let is_agent = |words: &str| words.contains(&store) && words.split('\0').any(|word| word == "agent");
+        let processes = std::fs::read_dir("/proc").unwrap().map_while(Result::ok);
+        let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        let words = |pid: &u32| std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let agents: Vec<u32> = pids.filter(|pid| is_agent(&words(pid))).collect();
+        assert_eq!(agents.len(), 1, "{agents:?}");
+        agents[0]
+    }
+
     /// `crewtap verify` must find nothing wrong.
     pub fn verify(&self) {
         let output = self.crewtap(&["verify"]).output().unwrap();

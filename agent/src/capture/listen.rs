@@ -134,15 +134,15 @@ fn tcp(address: IpAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// The key of an accepted connection. It can be asked for once: the kernel forgets the SYN.
+/// The key of a connection that was accepted from `client`: the socket itself does not tell its peer any more when
+/// that has reset it before the accept. It can be asked for once: the kernel forgets the SYN.
 ///
 /// # Errors
 /// When the connection is gone, or its SYN was not kept (a SYN cookie during a flood): such a connection has no
 /// origin and must be refused (law 2).
-pub fn connection_key(connection: &(impl AsFd + AsRawFd)) -> io::Result<ConnectionKey> {
-    let socket = socket2::SockRef::from(connection);
-    let address = |address: SockAddr| address.as_socket().ok_or_else(|| io::Error::other("not an internet connection"));
-    let (client, listener) = (address(socket.peer_addr()?)?, address(socket.local_addr()?)?);
+pub fn connection_key(connection: &(impl AsFd + AsRawFd), client: SocketAddr) -> io::Result<ConnectionKey> {
+    let listener = socket2::SockRef::from(connection).local_addr()?;
+    let listener = listener.as_socket().ok_or_else(|| io::Error::other("not an internet connection"))?;
     let syn = sys::saved_syn(connection)?;
     let sequence = syn_sequence(&syn).ok_or_else(|| io::Error::other("the connection's SYN was not kept"))?;
     Ok(ConnectionKey {
@@ -159,7 +159,7 @@ pub fn connection_key(connection: &(impl AsFd + AsRawFd)) -> io::Result<Connecti
 /// # Errors
 /// As for [`connection_key`].
 pub fn stream_key(connection: &TcpStream) -> io::Result<ConnectionKey> {
-    connection_key(connection)
+    connection_key(connection, connection.peer_addr()?)
 }
 
 /// The sequence number of a SYN, behind its IPv4 (RFC 791) or IPv6 (RFC 8200) header. IPv6 extension headers do not

@@ -10,6 +10,7 @@ use std::pin::Pin;
 use crewtap_core::bodies::Classified;
 use tokio::net::TcpStream;
 
+use crate::relay::First;
 use crate::session::Session;
 
 /// A client whose first bytes have been read, and what they told.
@@ -18,7 +19,7 @@ pub struct Client {
     /// The connection.
     pub stream: TcpStream,
     /// What the client has said so far; not yet forwarded.
-    pub first: Vec<u8>,
+    pub first: First,
     /// What is known of protocol and target.
     pub classified: Classified,
 }

@@ -45,7 +45,7 @@ pub(super) async fn serve_with(session: Session, client: Client, mut tap: impl F
 async fn connect_and_relay(session: &Session, tap: &mut impl Finish, client: Client) -> End {
     let Client { stream, first, classified } = client;
     match connect(session, &classified).await {
-        Ok(target) => relay::relay(session, tap, stream, target, &first).await,
+        Ok(target) => relay::relay(session, tap, stream, target, first).await,
         Err(end) => {
             dial::reset(stream);
             end

@@ -1,0 +1,147 @@
+//! Credentials in clear: the target gets them, the store never has them.
+
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+use crewtap_tests::host::{Host, succeeded};
+use crewtap_tests::peer::Peer;
+
+use crate::rows::Rows;
+
+const PASSWORD: &str = "hunter2-Xk9wQ4zT";
+const TOKEN: &str = "sk-proj-Abc123Def456Ghi789Jkl012Mno345Pqr678";
+const API_KEY: &str = "k3y-77f0a9c1d2e8b4";
+/// `alice:` and the password, as HTTP sends them (RFC 7617).
+const BASIC: &str = "YWxpY2U6aHVudGVyMi1Yazl3UTR6VA==";
+
+/// A web server that answers every request with 200.
+fn web(host: &Host) -> Peer {
+    Peer::serve(host, "127.0.0.1:0", |stream, keep| {
+        let (mut bytes, mut head) = (vec![0; 4096], Vec::new());
+        while !head.windows(4).any(|end| end == b"\r\n\r\n") {
+            let len = stream.read(&mut bytes).unwrap();
+            keep(&bytes[..len]);
+            head.extend_from_slice(&bytes[..len]);
+        }
+        let answer = format!("Set-Cookie: session={API_KEY}; HttpOnly\r\nContent-Length: 2\r\n\r\nok");
+        stream.write_all(format!("HTTP/1.1 200 OK\r\nConnection: close\r\n{answer}").as_bytes()).unwrap();
+    })
+}
+
+fn files(directory: &Path, into: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { files(&path, into) } else { into.push(path) }
+    }
+}
+
+/// Whether a needle is anywhere in the store, in the bytes of its files.
+fn in_store(host: &Host, needle: &str) -> Vec<PathBuf> {
+    let mut all = Vec::new();
+    files(&host.data_dir(), &mut all);
+    let has = |path: &PathBuf| {
+        std::fs::read(path).is_ok_and(|bytes| bytes.windows(needle.len()).any(|window| window == needle.as_bytes()))
+    };
+    all.into_iter().filter(has).collect()
+}
+
+/// What the record shows of the client's side has a byte for every byte sent, and differs only where secrets were.
+fn assert_differs_only_in(sent: &[u8], shown: &str, secrets: &[&str]) {
+    let shown = shown.as_bytes();
+    assert_eq!(shown.len(), sent.len(), "positions hold:\n{}", String::from_utf8_lossy(shown));
+    let text = std::str::from_utf8(sent).unwrap();
+    let hidden: Vec<_> =
+        secrets.iter().flat_map(|secret| text.match_indices(secret).map(|(at, found)| at..at + found.len())).collect();
+    for (at, (sent, shown)) in sent.iter().zip(shown).enumerate() {
+        assert!(sent == shown || hidden.iter().any(|range| range.contains(&at)), "byte {at} was changed: {text}");
+    }
+}
+
+/// Runs curl with these arguments against a web server: what it got, and what is on record.
+fn curl(host: &Host, path: &str, args: &[&str], secrets: &[&str]) -> (String, Rows) {
+    let web = web(host);
+    let url = format!("http://127.0.0.1:{}{path}", web.port());
+    let command = [&["curl", "-sS", "--max-time", "30"], args, &[&url]].concat();
+    assert_eq!(succeeded(&host.run(&command)), "ok");
+    let got = web.seen().remove(0);
+    let rows = Rows::of_last_run(host);
+    rows.reconciled(1);
+    assert_eq!(rows.session()["protocol"], "http");
+    let shown = host.json(&["show", rows.session()["id"].as_str().unwrap()]);
+    let shown = shown.iter().find(|row| row["table"] == "streams" && row["side"] == "client").unwrap();
+    assert_differs_only_in(&got, shown["text"].as_str().unwrap(), secrets);
+    assert!(rows.session()["masked"].as_i64().unwrap() > 0, "{}", rows.session());
+    assert!(!rows.table("masks").is_empty());
+    (String::from_utf8(got).unwrap(), rows)
+}
+
+fn nowhere_in_store(host: &Host, secrets: &[&str]) {
+    assert!(!in_store(host, "127.0.0.1").is_empty(), "what is on record is found");
+    for secret in secrets {
+        assert_eq!(in_store(host, secret), Vec::<PathBuf>::new(), "{secret}");
+    }
+    host.verify();
+}
+
+#[test]
+fn a_password_reaches_the_target_and_not_the_store() {
+    let host = Host::new();
+    let (got, rows) = curl(&host, "/", &["-u", &format!("alice:{PASSWORD}")], &[BASIC]);
+    assert!(got.contains(&format!("Authorization: Basic {BASIC}\r\n")), "{got}");
+    nowhere_in_store(&host, &[PASSWORD, BASIC, API_KEY]);
+    assert!(rows.run()["command"].as_str().unwrap().contains("curl"));
+}
+
+#[test]
+fn a_bearer_token_reaches_the_target_and_not_the_store() {
+    let host = Host::new();
+    let (got, _) = curl(&host, "/v1/models", &["-H", &format!("Authorization: Bearer {TOKEN}")], &[TOKEN]);
+    assert!(got.contains(&format!("Authorization: Bearer {TOKEN}\r\n")), "{got}");
+    nowhere_in_store(&host, &[TOKEN, API_KEY]);
+}
+
+#[test]
+fn a_key_in_a_query_reaches_the_target_and_not_the_store() {
+    let host = Host::new();
+    let (got, _) = curl(&host, &format!("/search?q=cats&api_key={API_KEY}&page=2"), &[], &[API_KEY]);
+    assert!(got.starts_with(&format!("GET /search?q=cats&api_key={API_KEY}&page=2 HTTP/1.1\r\n")), "{got}");
+    nowhere_in_store(&host, &[API_KEY]);
+}
+
+/// A header that comes in two packets, with the credential cut in half.
+const IN_HALVES: &str = "import os, socket, sys
+token = os.read(0, 1000).decode().strip()
+s = socket.create_connection(('127.0.0.1', int(sys.argv[1])))
+s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+head = f'POST /a HTTP/1.1\\r\\nHost: x\\r\\nAuthorization: Bearer {token}'
+half = len(head) - len(token) // 2
+s.sendall(head[:half].encode())
+import select; select.select([s], [], [], 0.5)
+s.sendall((head[half:] + '\\r\\n\\r\\n').encode())
+print(s.recv(15).decode())";
+
+#[test]
+fn a_token_that_comes_in_two_halves_is_not_in_the_store_either() {
+    let host = Host::new();
+    let web = web(&host);
+    std::fs::write(host.path("token"), TOKEN).unwrap();
+    let mut run = host.crewtap(&["run", "--", "python3", "-c", IN_HALVES, &web.port()]);
+    let run = run.stdin(std::fs::File::open(host.path("token")).unwrap()).output().unwrap();
+    assert!(succeeded(&run).starts_with("HTTP/1.1 200"));
+    assert!(String::from_utf8(web.seen().remove(0)).unwrap().contains(&format!("Bearer {TOKEN}\r\n")));
+    let (first, second) = TOKEN.split_at(TOKEN.len() / 2);
+    nowhere_in_store(&host, &[TOKEN, first, second, API_KEY]);
+}
+
+#[test]
+fn a_password_in_the_command_line_is_not_in_the_store() {
+    let host = Host::new();
+    let url = format!("postgresql://app:{PASSWORD}@127.0.0.1:1/orders");
+    let script = "import sys; print(len(sys.argv))";
+    let token = format!("--api-key={API_KEY}");
+    assert_eq!(host.python(script, &[&url, &token, "--password", PASSWORD, TOKEN]), "6\n");
+    assert!(!in_store(&host, "postgresql://app:").is_empty(), "the rest of the command line is on record");
+    for secret in [PASSWORD, API_KEY, TOKEN] {
+        assert_eq!(in_store(&host, secret), Vec::<PathBuf>::new(), "{secret}");
+    }
+}
