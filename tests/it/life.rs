@@ -285,3 +285,23 @@ s = socket.create_connection(('127.0.0.1', int(sys.argv[1])), timeout=20); s.sen
     let runs = host.json(&["runs"]);
     assert!(runs.len() == 2 && runs.iter().all(|run| run["complete"] == true && run["sessions"] == 1), "{runs:?}");
 }
+
+/// Where process 1 is out of reach, bpffs was private to the dead agent and is gone with it; its cgroup is not.
+#[test]
+fn an_agent_killed_inside_ip_netns_exec_leaves_nothing_to_the_next() {
+    let host = Host::new();
+    let target = Peer::echo(&host, "127.0.0.1:0");
+    let mut command = Command::new("ip");
+    command.args(["netns", "exec", host.netns()]).arg(crewtap()).arg("--data-dir").arg(host.data_dir());
+    command.args(["run", "-q", "--", "python3", "-c", WAITING, &target.port()]);
+    let mut run = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(run.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    agent::kill(&host);
+    drop(run.stdin.take());
+    run.wait().unwrap();
+    assert!(!agent::left_in_kernel(&host).is_empty());
+    assert_eq!(succeeded(&host.run(&["true"])), "");
+    agent::wait_end(&host);
+    nothing_left(&host);
+}
