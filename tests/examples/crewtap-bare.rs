@@ -35,7 +35,7 @@ fn serve(launch: &mut Launch) -> anyhow::Result<()> {
     let data_dir = launch.config.data_dir.clone();
     control::launch::make_data_dir(&data_dir)?;
     let lock = File::options().create(true).truncate(false).write(true).open(data_dir.join("lock"))?;
-    let busy = |_| Busy(data_dir.display().to_string());
+    let busy = |_| Busy { store: data_dir.display().to_string(), holder: None };
     let _lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock).map_err(busy)?;
     anyhow::ensure!(!data_dir.join("broken").exists(), "the store is broken: repair it");
     let data_dir = data_dir.canonicalize()?;

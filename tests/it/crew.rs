@@ -1,1 +1,74 @@
-//! The real crew under the real program.
+//! The real crew under the real program, as the README says it: a user's shell with an active virtual environment and
+//! an exported key, real sudo, and nothing set for crewtap's sake.
+
+use std::path::Path;
+use std::process::Stdio;
+
+use anyhow::{Context, Result, ensure};
+use crewtap_tests::host::crewtap;
+use crewtap_tests::world::{World, within};
+
+/// The key that [`World::as_crew`] exports.
+const KEY: &[u8] = b"sk-proj-demo-0123456789abcdefghijklmnopqrstuvwxyz";
+
+/// Files below a directory that contain `needle`.
+fn containing(directory: &Path, needle: &[u8]) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory)? {
+        let path = entry?.path();
+        let kind = std::fs::symlink_metadata(&path)?.file_type();
+        if kind.is_dir() {
+            found.extend(containing(&path, needle)?);
+        } else if kind.is_file() && std::fs::read(&path)?.windows(needle.len()).any(|part| part == needle) {
+            found.push(path.display().to_string());
+        }
+    }
+    Ok(found)
+}
+
+/// `sudo crewtap run -- COMMAND` as the crew's user; its standard output.
+fn sudo_run(world: &World, evidence: &Path, words: &[&str]) -> Result<String> {
+    let mut command = world.as_crew("sudo");
+    command.arg(crewtap()).args(["run", "--data-dir"]).arg(evidence).arg("--").args(words);
+    world.run_for_output(command.stderr(Stdio::inherit()))
+}
+
+fn ask(world: &World, evidence: &Path, words: &[&str]) -> Result<String> {
+    let mut command = world.as_root(crewtap());
+    world.run_for_output(command.args(words).arg("--data-dir").arg(evidence))
+}
+
+#[test]
+fn the_sessions_of_a_real_crew_are_the_connections_in_the_servers_logs() {
+    let recorded = within(|world| {
+        let evidence = world.directory().join("evidence");
+        let output = sudo_run(world, &evidence, &["crewai", "run"])?;
+        ensure!(output.contains("RESULT: Report 1 is filed"), "{output}");
+        ensure!(world.wait_until_quiet(60), "processes of the run, or its agent, are still there");
+        let listed = ask(world, &evidence, &["runs", "--json"])?;
+        let run: serde_json::Value = serde_json::from_str(listed.lines().next().context("no run")?)?;
+        let id = run["id"].as_str().context("a run without its id")?;
+        let sessions = world.compare(&ask(world, &evidence, &["show", id, "--json"])?)?;
+        ask(world, &evidence, &["verify"])?;
+        let keys = containing(&evidence, KEY)?;
+        Ok((run, sessions, keys))
+    });
+    let (run, sessions, keys) = recorded.expect("a recorded crew");
+    assert!(sessions >= 5, "{sessions}");
+    assert_eq!(run["sessions"], sessions, "{run}");
+    assert_eq!((&run["complete"], &run["status"], &run["bypasses"]), (&true.into(), &0.into(), &0.into()), "{run}");
+    assert_eq!(keys, Vec::<String>::new(), "the key is in the store");
+}
+
+#[test]
+fn sudo_keeps_the_users_environment_and_directory() {
+    let said = within(|world| {
+        let script = "id -u; pwd; echo $VIRTUAL_ENV $OPENAI_API_KEY; command -v crewai; env | grep -c ^SUDO_; true";
+        let evidence = world.directory().join("evidence");
+        let captured = sudo_run(world, &evidence, &["sh", "-c", script])?;
+        let plain = world.run_for_output(world.as_crew("sh").args(["-c", script]))?;
+        Ok((captured, plain))
+    });
+    let (captured, plain) = said.expect("a command through sudo");
+    assert_eq!(captured, plain);
+}

@@ -87,6 +87,12 @@ impl Host {
         self.dir.path().join(name)
     }
 
+    /// The namespace's name.
+    #[must_use]
+    pub fn netns(&self) -> &str {
+        &self.netns
+    }
+
     /// A command that runs inside the namespace.
     #[must_use]
     pub fn command(&self, program: impl AsRef<Path>) -> Command {

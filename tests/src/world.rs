@@ -227,6 +227,15 @@ impl World {
         accepted::read(&self.directory)
     }
 
+    /// Compares the sessions that `crewtap show RUN --json` has printed with [`World::accepted`], both ways; how many
+    /// there are.
+    ///
+    /// # Errors
+    /// When they are not the same; it names the addresses.
+    pub fn compare(&self, shown: &str) -> Result<usize> {
+        accepted::compare(shown, &self.accepted()?)
+    }
+
     /// Waits until no process but the servers is left in the near namespace, for `seconds` at most; whether that is so.
     pub fn wait_until_quiet(&self, seconds: u64) -> bool {
         self.network.wait_until_near_is_empty(seconds)

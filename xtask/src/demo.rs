@@ -3,19 +3,15 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
-use crewtap_tests::world::{Interrupts, Server, World, cache_dir, within_interruptible};
+use crewtap_tests::world::{Interrupts, World, cache_dir, within_interruptible};
 
 use crate::shell::is_root;
 use crate::{setup, test};
-
-/// Outcomes of sessions that no server has accepted.
-const NEVER_REACHED: &[&str] = &["refused", "upstream_refused", "upstream_timeout", "upstream_unreachable"];
 
 /// What the user may choose.
 #[derive(Args)]
@@ -139,32 +135,9 @@ fn captured(world: &World, program: &Path) -> Result<ExitCode> {
         ensure!(status.success(), "crewtap {} failed ({status})", words.join(" "));
     }
     report_connections(world)?;
-    compare(world, &world.run_for_output(&mut crewtap(&["show", &run, "--json"]))?)?;
-    Ok(ExitCode::SUCCESS)
-}
-
-/// The sessions on record are the connections in the servers' own logs: no more, no fewer, at each address.
-fn compare(world: &World, shown: &str) -> Result<()> {
-    let mut difference: BTreeMap<SocketAddr, i64> = BTreeMap::new();
-    let mut sessions = 0;
-    for line in shown.lines() {
-        let row: serde_json::Value =
-            serde_json::from_str(line).context("`crewtap show --json` prints no JSON Lines")?;
-        let text = |key| row.get(key).and_then(serde_json::Value::as_str).unwrap_or_default();
-        let reached = !NEVER_REACHED.contains(&text("outcome"));
-        if text("table") == "sessions" && reached {
-            let address = text("address").parse().with_context(|| format!("a session without its address: {line}"))?;
-            *difference.entry(address).or_default() += 1;
-            sessions += 1;
-        }
-    }
-    for connection in world.accepted()?.into_iter().filter(|connection| connection.server != Server::Dns) {
-        *difference.entry(connection.local).or_default() -= 1;
-    }
-    difference.retain(|_, count| *count != 0);
-    ensure!(difference.is_empty(), "recorded sessions less accepted connections, by address: {difference:?}");
+    let sessions = world.compare(&world.run_for_output(&mut crewtap(&["show", &run, "--json"]))?)?;
     eprintln!("demo: crewtap has recorded {sessions} sessions: the same ones");
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The crew has done its work when the report that its last task files is in the database.

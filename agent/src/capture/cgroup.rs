@@ -3,6 +3,7 @@
 
 use nix::{
     errno::Errno,
+    mount::{MsFlags, mount},
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -22,10 +23,7 @@ const INITIAL_CGROUP_NAMESPACE: u64 = 0xEFFF_FFFB;
 #[derive(Debug, thiserror::Error)]
 pub enum CgroupError {
     /// There is no cgroup v2 hierarchy.
-    #[error(
-        "no cgroup v2 hierarchy is mounted, here or where process 1 is; \
-         mount one with: mount -t cgroup2 none /sys/fs/cgroup/unified"
-    )]
+    #[error("no cgroup v2 hierarchy is mounted; mount one with: mount -t cgroup2 none /sys/fs/cgroup/unified")]
     NotMounted,
     /// The agent is in a container's cgroup namespace.
     #[error("crewtap must run in the host's own cgroup namespace, not inside a container")]
@@ -63,8 +61,10 @@ pub struct Cgroup {
 /// Where process 1 sees what this process may not: `ip netns exec`, for one, lays a /sys without cgroups and without
 /// bpffs over the host's. It is the same hierarchy, seen through another mount namespace.
 pub(super) const HOST_ROOT: &str = "/proc/1/root";
+/// Where a hierarchy is mounted by [`mount_if_missing`].
+const OWN_MOUNT: &str = "/run/crewtap/cgroup2";
 
-/// Where cgroup v2 is mounted, alone or beside v1; below [`HOST_ROOT`] where only process 1 has it.
+/// Where cgroup v2 is mounted, alone or beside v1; below `/proc/1/root` where only process 1 has it.
 ///
 /// # Errors
 /// When it is mounted nowhere, or this process is in a cgroup namespace of its own.
@@ -74,16 +74,33 @@ pub fn mount_point() -> Result<PathBuf, CgroupError> {
     if inode != INITIAL_CGROUP_NAMESPACE {
         return Err(CgroupError::Namespaced);
     }
-    let seen_by = |process: &str| {
-        let table = PathBuf::from(format!("/proc/{process}/mountinfo"));
-        let text = fs::read_to_string(&table).map_err(CgroupError::io("read", &table))?;
-        Ok(mount_point_in(&text))
-    };
-    if let Some(own) = seen_by("self")? {
-        return Ok(own);
+    let table = Path::new("/proc/self/mountinfo");
+    let text = fs::read_to_string(table).map_err(CgroupError::io("read", table))?;
+    mount_point_in(&text).or_else(mount_point_of_host).ok_or(CgroupError::NotMounted)
+}
+
+/// Process 1 may be out of reach, with more capabilities than ours or behind a security module.
+fn mount_point_of_host() -> Option<PathBuf> {
+    let point = mount_point_in(&fs::read_to_string("/proc/1/mountinfo").ok()?)?;
+    let path = Path::new(HOST_ROOT).join(point.strip_prefix("/").unwrap_or(&point));
+    path.join("cgroup.procs").exists().then_some(path)
+}
+
+/// Mounts the hierarchy for this mount namespace where it is not to be seen. There is one in the kernel: what is made
+/// in it is the same through every mount.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn mount_if_missing() -> Result<(), CgroupError> {
+    match mount_point() {
+        Err(CgroupError::NotMounted) => {}
+        other => return other.map(drop),
     }
-    let point = seen_by("1")?.ok_or(CgroupError::NotMounted)?;
-    Ok(Path::new(HOST_ROOT).join(point.strip_prefix("/").unwrap_or(&point)))
+    let at = Path::new(OWN_MOUNT);
+    fs::create_dir_all(at).map_err(CgroupError::io("make", at))?;
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount(Some("crewtap"), at, Some("cgroup2"), flags, None::<&str>)
+        .map_err(|errno| CgroupError::io("mount cgroup2 at", at)(errno.into()))
 }
 
 /// The first cgroup2 mount of the hierarchy's root in a mountinfo table (`proc_pid_mountinfo(5)`).

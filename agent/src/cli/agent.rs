@@ -46,8 +46,17 @@ pub struct Launch {
 
 /// The store is in the hands of another agent; what [`Serve`] returns then.
 #[derive(Debug, thiserror::Error)]
-#[error("another agent works in {0}: stop it, or use another --data-dir")]
-pub struct Busy(pub String);
+#[error("another agent{} works in {store}: stop it, or use another --data-dir", of_pid(*.holder))]
+pub struct Busy {
+    /// The data directory.
+    pub store: String,
+    /// The other agent's pid, where it has told it already.
+    pub holder: Option<u32>,
+}
+
+fn of_pid(holder: Option<u32>) -> String {
+    holder.map(|pid| format!(" (pid {pid})")).unwrap_or_default()
+}
 
 pub(super) fn run(args: &AgentArgs, global: &Global, serve: Serve) -> anyhow::Result<ExitCode> {
     if args.on_demand {

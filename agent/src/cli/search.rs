@@ -13,8 +13,9 @@ const SUBJECT_CHARS: usize = 100;
 /// Search everything on record: words, "a phrase", word*, column:value, and -term to leave out; all must hold.
 #[derive(clap::Args, Clone, Debug)]
 pub struct SearchArgs {
-    /// The terms; quote the whole query to keep phrases together.
-    #[arg(required = true, num_args = 1.., allow_hyphen_values = true)]
+    /// The terms; quote the whole query to keep phrases together. A word that begins with `-` goes inside quotes with
+    /// others, or behind `--`.
+    #[arg(required = true, num_args = 1..)]
     pub query: Vec<String>,
     /// At most so many results.
     #[arg(long, value_name = "N", default_value_t = 50)]

@@ -88,7 +88,7 @@ impl Daemon {
             return Err(refusal);
         }
         let exit = self.exits.watch(id);
-        let directory = seen_by_others(&cgroup);
+        let directory = seen_by(peer.pid, &cgroup);
         let hide = vec![self.data_dir.clone()];
         let notes = self.notes(mode);
         let hold = self.alive.hold();
@@ -243,9 +243,13 @@ impl Daemon {
     }
 }
 
-/// The directory of a cgroup as processes in other mount namespaces reach it: through ours.
-fn seen_by_others(cgroup: &Cgroup) -> PathBuf {
+/// The directory of a cgroup as a process reaches it: through our root where it has other mounts.
+fn seen_by(pid: u32, cgroup: &Cgroup) -> PathBuf {
+    let mounts = |of: &str| std::fs::read_link(format!("/proc/{of}/ns/mnt")).ok();
     let path = cgroup.path();
+    if mounts(&pid.to_string()) == mounts("self") {
+        return path.to_owned();
+    }
     PathBuf::from(format!("/proc/{}/root", std::process::id())).join(path.strip_prefix("/").unwrap_or(path))
 }
 

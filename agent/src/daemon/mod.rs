@@ -117,7 +117,9 @@ pub fn run(launch: &mut Launch) -> anyhow::Result<()> {
     harden()?;
     let (daemon, events, workers) = begin(&launch.config).map_err(|error| match error {
         DaemonError::Journal(JournalError::InUse { .. }) | DaemonError::Index(IndexError::Busy(_)) => {
-            anyhow::Error::new(Busy(launch.config.data_dir.display().to_string()))
+            let data_dir = &launch.config.data_dir;
+            let holder = journal::Layout::new(data_dir).holder();
+            anyhow::Error::new(Busy { store: data_dir.display().to_string(), holder })
         }
         other => other.into(),
     })?;

@@ -90,6 +90,13 @@ impl Layout {
         self.root.join("lock")
     }
 
+    /// Pid of the agent that writes to this store at the moment; none where there is no such agent.
+    #[must_use]
+    pub fn holder(&self) -> Option<u32> {
+        let file = File::open(self.lock()).ok().filter(|_| Lock::is_held(self))?;
+        holder(&file).parse().ok()
+    }
+
     pub(super) fn host_key(&self) -> PathBuf {
         self.keys().join("host.key")
     }

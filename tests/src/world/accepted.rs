@@ -1,11 +1,12 @@
 //! The servers' own account of the connections that they accepted, read from their logs: the other side of every
 //! session that crewtap claims to have recorded.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::NAMES;
 
@@ -47,6 +48,33 @@ pub(super) fn read(directory: &Path) -> Result<Vec<Accepted>> {
     all.extend(log(directory, "postgres.log")?.lines().filter_map(postgres));
     all.extend(log(directory, "sshd.log")?.lines().filter_map(ssh));
     Ok(all)
+}
+
+/// Outcomes of sessions that no server has accepted.
+const NEVER_REACHED: &[&str] = &["refused", "upstream_refused", "upstream_timeout", "upstream_unreachable"];
+
+/// Compares what `crewtap show RUN --json` prints with the servers' own accounts: no session more and no session less, at
+/// each address. Returns how many there are.
+pub(super) fn compare(shown: &str, accepted: &[Accepted]) -> Result<usize> {
+    let mut difference: BTreeMap<SocketAddr, i64> = BTreeMap::new();
+    let mut sessions = 0;
+    for line in shown.lines() {
+        let row: serde_json::Value =
+            serde_json::from_str(line).context("`crewtap show --json` prints no JSON Lines")?;
+        let text = |key| row.get(key).and_then(serde_json::Value::as_str).unwrap_or_default();
+        let reached = !NEVER_REACHED.contains(&text("outcome"));
+        if text("table") == "sessions" && reached {
+            let address = text("address").parse().with_context(|| format!("a session without its address: {line}"))?;
+            *difference.entry(address).or_default() += 1;
+            sessions += 1;
+        }
+    }
+    for connection in accepted.iter().filter(|connection| connection.server != Server::Dns) {
+        *difference.entry(connection.local).or_default() -= 1;
+    }
+    difference.retain(|_, count| *count != 0);
+    ensure!(difference.is_empty(), "recorded sessions less accepted connections, by address: {difference:?}");
+    Ok(sessions)
 }
 
 /// The file's lines that are complete; a server writes its log only when it has something to say.

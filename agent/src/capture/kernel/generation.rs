@@ -2,12 +2,13 @@
 //! dead agent left is another generation: it is left as it is until nobody is in it.
 
 use super::{KernelError, KernelOptions};
-use crate::capture::cgroup::{Cgroup, HOST_ROOT, mount_point};
+use crate::capture::cgroup::{Cgroup, HOST_ROOT, mount_if_missing, mount_point};
 use nix::{
     mount::{MsFlags, mount},
     sys::statfs::{BPF_FS_MAGIC, statfs},
 };
 use std::{
+    collections::BTreeSet,
     fs, io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
@@ -40,6 +41,7 @@ impl Generation {
         if namespace.ino() != INITIAL_PID_NAMESPACE {
             return Err(KernelError::Namespaced);
         }
+        mount_if_missing()?;
         let store = bpffs(&options.bpffs)?.join("crewtap").join(&options.store);
         fs::create_dir_all(&store).map_err(KernelError::io("make the directory for pins"))?;
         let prefix = format!("crewtap-{}", options.store);
@@ -70,13 +72,20 @@ impl Generation {
         &self.pins
     }
 
-    /// The generations of this store that are not this one: their number, pins, and parent cgroup if it is there.
+    /// The generations of this store that are not this one: their pins, and parent cgroup if it is there. One whose
+    /// bpffs went with its mount namespace has a cgroup alone.
     fn others(&self) -> Result<Vec<(PathBuf, Option<Cgroup>)>, KernelError> {
-        let mut others = Vec::new();
         let root = mount_point()?;
-        for entry in fs::read_dir(&self.store).map_err(KernelError::io("list the pins"))?.flatten() {
-            let pins = entry.path();
-            let Some(number) = pins.file_name().and_then(|name| name.to_str()) else { continue };
+        let names = |directory: &Path| -> Result<Vec<String>, KernelError> {
+            let entries = fs::read_dir(directory).map_err(KernelError::io("list what dead agents left"))?;
+            Ok(entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect())
+        };
+        let mut numbers: BTreeSet<String> = names(&self.store)?.into_iter().collect();
+        let number = |name: String| name.strip_prefix(&self.prefix)?.strip_prefix('.').map(str::to_owned);
+        numbers.extend(names(&root)?.into_iter().filter_map(number));
+        let mut others = Vec::new();
+        for number in numbers {
+            let pins = self.store.join(&number);
             if pins == self.pins {
                 continue;
             }
@@ -122,6 +131,9 @@ impl Generation {
 }
 
 fn remove_pins(directory: &Path) -> Result<(), KernelError> {
+    if !directory.exists() {
+        return Ok(());
+    }
     let remove = || -> io::Result<()> {
         for entry in fs::read_dir(directory)? {
             fs::remove_file(entry?.path())?;
@@ -131,7 +143,8 @@ fn remove_pins(directory: &Path) -> Result<(), KernelError> {
     remove().map_err(KernelError::io("remove the pins"))
 }
 
-/// Where bpffs is: at its place, or where process 1 has it (pins in a private mount would end with it), or mounted now.
+/// Where bpffs is: at its place, or where process 1 has it, or mounted now. In a private mount namespace that lasts as
+/// long as the captured processes, which are started from there.
 fn bpffs(at: &Path) -> Result<PathBuf, KernelError> {
     let of_host = Path::new(HOST_ROOT).join(at.strip_prefix("/").unwrap_or(at));
     let is_bpffs = |path: &Path| statfs(path).is_ok_and(|found| found.filesystem_type() == BPF_FS_MAGIC);
