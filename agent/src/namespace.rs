@@ -6,8 +6,22 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use tokio::sync::watch;
+
 use crate::capture::listen::ListenerPorts;
 use crate::capture::netns::{NetworkNamespace, Reach};
+
+/// Resolves when a namespace is held by no run any more.
+#[derive(Debug)]
+pub struct Tenure(watch::Receiver<()>);
+
+impl Tenure {
+    /// See [`Tenure`].
+    pub async fn ended(mut self) {
+        // Nothing is ever sent: the sender goes with the namespace.
+        while self.0.changed().await.is_ok() {}
+    }
+}
 
 /// A namespace with listeners of ours.
 #[derive(Debug)]
@@ -16,6 +30,7 @@ pub struct Namespace {
     is_own: bool,
     ports: ListenerPorts,
     reach: RwLock<Arc<Reach>>,
+    held: watch::Sender<()>,
 }
 
 impl Namespace {
@@ -26,7 +41,13 @@ impl Namespace {
     pub fn new(netns: NetworkNamespace, ports: ListenerPorts) -> io::Result<Self> {
         let is_own = NetworkNamespace::current()?.inode() == netns.inode();
         let reach = RwLock::new(Arc::new(netns.reach()?));
-        Ok(Self { netns, is_own, ports, reach })
+        Ok(Self { netns, is_own, ports, reach, held: watch::Sender::new(()) })
+    }
+
+    /// What those who serve its listeners watch: it ends when nobody holds the namespace any more.
+    #[must_use]
+    pub fn tenure(&self) -> Tenure {
+        Tenure(self.held.subscribe())
     }
 
     /// Its number, as in `net:[…]`.

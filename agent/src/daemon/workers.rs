@@ -11,14 +11,15 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinSet, LocalSet};
 
 use crate::capture::listen::DnsSocket;
+use crate::namespace::{Tenure, Namespace};
 use crate::proto::dns::relay::Relay;
 use crate::proxy::Proxy;
 
 /// What a thread is given to serve.
 #[derive(Debug)]
 enum Work {
-    Connections(TcpListener),
-    Names(DnsSocket, Arc<Relay>),
+    Connections(TcpListener, Tenure),
+    Names(DnsSocket, Tenure, Arc<Relay>),
 }
 
 /// Says that a thread has ended, however it did.
@@ -71,9 +72,9 @@ impl Workers {
     ///
     /// # Errors
     /// When its descriptor cannot be shared, or a thread is gone.
-    pub async fn serve(&self, listener: &TcpListener) -> io::Result<()> {
+    pub async fn serve(&self, listener: &TcpListener, namespace: &Namespace) -> io::Result<()> {
         for queue in self.queues() {
-            send(&queue, Work::Connections(listener.try_clone()?)).await?;
+            send(&queue, Work::Connections(listener.try_clone()?, namespace.tenure())).await?;
         }
         Ok(())
     }
@@ -82,9 +83,9 @@ impl Workers {
     ///
     /// # Errors
     /// When the thread is gone.
-    pub async fn resolve(&self, socket: DnsSocket, relay: Arc<Relay>) -> io::Result<()> {
+    pub async fn resolve(&self, socket: DnsSocket, namespace: &Namespace, relay: Arc<Relay>) -> io::Result<()> {
         match self.queues().first() {
-            Some(queue) => send(queue, Work::Names(socket, relay)).await,
+            Some(queue) => send(queue, Work::Names(socket, namespace.tenure(), relay)).await,
             None => Err(io::Error::other("no proxy thread")),
         }
     }
@@ -113,25 +114,44 @@ async fn send(queue: &mpsc::Sender<Work>, work: Work) -> io::Result<()> {
     queue.send(work).await.map_err(|_| io::Error::other("a proxy thread has ended"))
 }
 
-/// Serves what it is given until there is no more to come. A listener's task never ends by itself: if one does, it has
-/// panicked, and the thread ends with it.
+/// Serves what it is given until there is no more to come. A listener's task ends with its namespace; if one ends before,
+/// it has panicked, and the thread ends with it.
 async fn serve(proxy: Arc<Proxy>, mut queue: mpsc::Receiver<Work>) {
     let mut tasks = JoinSet::new();
     loop {
         let work = tokio::select! {
             work = queue.recv() => work,
             Some(ended) = tasks.join_next() => {
+                if matches!(ended, Ok(End::Released)) {
+                    continue;
+                }
                 tracing::error!(?ended, "a listener is not served any more");
                 return;
             }
         };
         match work {
-            Some(Work::Connections(listener)) => match tokio::net::TcpListener::from_std(listener) {
-                Ok(listener) => drop(tasks.spawn_local(proxy.clone().accept(listener))),
+            Some(Work::Connections(listener, tenure)) => match tokio::net::TcpListener::from_std(listener) {
+                Ok(listener) => drop(tasks.spawn_local(until(tenure, proxy.clone().accept(listener)))),
                 Err(error) => return tracing::error!(%error, "a listener could not be served"),
             },
-            Some(Work::Names(socket, relay)) => drop(tasks.spawn_local(relay.serve(socket))),
+            Some(Work::Names(socket, tenure, relay)) => drop(tasks.spawn_local(until(tenure, relay.serve(socket)))),
             None => return,
         }
+    }
+}
+
+/// Why a listener is not served any more.
+#[derive(Debug)]
+enum End {
+    /// Nobody holds its namespace.
+    Released,
+    /// It has failed.
+    Broken,
+}
+
+async fn until(tenure: Tenure, served: impl Future<Output = ()>) -> End {
+    tokio::select! {
+        () = tenure.ended() => End::Released,
+        () = served => End::Broken,
     }
 }
