@@ -235,6 +235,40 @@ except OSError: print('error', flush=True){TRY}"
     }
 }
 
+/// Law 3, when the agent ends because it was told to: its ports are free while processes of a run still connect.
+#[test]
+fn an_agent_that_is_told_to_end_leaves_its_ports_to_nobody() {
+    let script = "import socket, sys, time
+print('up', flush=True); input()
+def attempt():
+    try:
+        s = socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=5)
+        s.sendall(b'secret'); s.recv(1)
+    except OSError: pass
+attempt(); print('connecting', flush=True)
+import threading
+threading.Thread(target=lambda: [attempt() for _ in iter(int, 1)], daemon=True).start()
+input()";
+    let host = Host::new();
+    let no_time_wait = host.command("sh").args(["-c", "echo 0 >/proc/sys/net/ipv4/tcp_max_tw_buckets"]).status();
+    assert!(no_time_wait.unwrap().success());
+    let target = Peer::sink(&host, "127.0.0.1:0");
+    let mut client = Client::start(&host, script, &["127.0.0.1", &target.port()]);
+    assert_eq!(client.said(), "up");
+    let ports = agent::ports(&host, &[target.address.port()]);
+    let mut thief = Thief::start(&host, &ports);
+    client.go_on();
+    assert_eq!(client.said(), "connecting");
+    let pid = agent::pid(&host);
+    agent::signal(pid, Signal::TERM);
+    agent::wait_gone(pid);
+    let has = thief.has(ports.len());
+    assert_eq!(has.len(), 2 * ports.len(), "{has:?}");
+    client.go_on();
+    client.end();
+    assert_eq!(thief.end(), ["end"], "somebody else got a captured connection");
+}
+
 /// The origins of an agent's connections, in the map that its programs write.
 fn origins(pid: u32) -> HashMap<MapData, [u8; 40], [u8; 96]> {
     let files = std::fs::read_dir(format!("/proc/{pid}/fdinfo")).unwrap();
