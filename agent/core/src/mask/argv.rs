@@ -5,6 +5,7 @@
 //! gave them a shape. Scripts behind `sh -c` are read word by word. Everything else stays byte for byte. What no rule
 //! knows (a password as a bare argument of a program that is not listed) is not found: that is out of reach here.
 
+mod ahead;
 mod programs;
 mod script;
 mod text;
@@ -49,7 +50,7 @@ pub fn redact(argv: &[String], digest: &dyn Fn(&[u8]) -> String) -> Redacted {
     let words: Vec<Word<'_>> =
         argv.iter().enumerate().map(|(argument, text)| Word { text, at: 0, argument, whole: true }).collect();
     let mut spans = vec![Vec::new(); argv.len()];
-    scan(&words, &mut spans);
+    scan(&words, 0, &mut spans);
     let mut redacted = Redacted::default();
     for (text, spans) in argv.iter().zip(spans) {
         redacted.argv.push(replaced(text, spans, digest, &mut redacted.values));
@@ -66,7 +67,10 @@ enum Expect {
     Script,
 }
 
-fn scan(words: &[Word<'_>], spans: &mut [Vec<Span>]) {
+/// Scripts within scripts that are read; people nest two. Each is read as a whole once more.
+const SCRIPT_DEPTH_MAX: usize = 8;
+
+fn scan(words: &[Word<'_>], depth: usize, spans: &mut [Vec<Span>]) {
     let mut program = None;
     let mut login = false;
     let mut expect = Expect::Nothing;
@@ -79,7 +83,11 @@ fn scan(words: &[Word<'_>], spans: &mut [Vec<Span>]) {
             Expect::Value(scheme, shape) if !word.text.starts_with("--") => {
                 found.extend(shape.span(word.text, 0, scheme));
             }
-            _ if is_script => scan(&script::words(word.text, word.at, word.argument), spans),
+            _ if is_script => {
+                if depth < SCRIPT_DEPTH_MAX {
+                    scan(&script::words(word.text, word.at, word.argument), depth + 1, spans);
+                }
+            }
             _ => {
                 if script::ends_command(word.text) && !word.whole {
                     (program, login) = (None, false);

@@ -2,7 +2,9 @@
 
 use proptest::prelude::*;
 
-use super::redact;
+use super::{ahead, redact, text};
+
+mod plain;
 
 /// Redacts `words` and returns them with the digest `D` and lengths for reading.
 fn shown(words: &[&str]) -> Vec<String> {
@@ -102,7 +104,102 @@ fn counts_and_digests_are_told() {
     assert_eq!(redacted.values, ["option 1 <1>", "url-password 1 <1>", "query 1 <1>"]);
 }
 
+/// What a captured program could put into its command line to hold the agent.
+const HOSTILE: &[&str] = &[
+    "://",
+    "://a",
+    "://a:",
+    "a://b:c@",
+    "://:x/",
+    "?key=",
+    "?key=&",
+    "password=",
+    "PASSWORD=",
+    "password='",
+    "password=\"",
+    "password=\\\"",
+    "token=\"\\\"",
+    "\"token\":",
+    "\"token\": ",
+    "token = ",
+    "=",
+    ":",
+    "\"",
+    "\\",
+    "\\\"",
+    "sk-",
+    "ghp_",
+    "eyJ",
+    "eyJ.",
+    "eyJ-",
+    ".eyJ",
+    "-----BEGIN ",
+    "-----BEGIN PRIVATE KEY-----",
+    "sh -c ",
+    "sh -c '",
+    "sh\" \"-c\" \"",
+    "-pX ",
+    "--password ",
+    "Authorization:",
+    " ",
+    "&",
+    "é",
+    "@",
+    "a@b:",
+];
+
+#[test]
+fn no_repetition_costs_more_than_reading_the_text_a_few_times() {
+    /// The look-aheads of one reading: one for each issuer's prefix, and a handful of others.
+    const READINGS: usize = text::SHAPES.len() + 16;
+    for piece in HOSTILE {
+        for tail in ["", "@", "x", "\"", "'", " "] {
+            let words = piece.repeat(4000) + tail;
+            ahead::READ.set(0);
+            text::spans(&words, true);
+            let read = ahead::READ.get();
+            assert!(read <= READINGS * words.len(), "{piece:?} {tail:?}: {read} bytes for {}", words.len());
+        }
+    }
+}
+
+/// Four times what is kept of a command line: tens of seconds each where anything is quadratic, whoever does the searching.
+#[test]
+fn command_lines_far_beyond_what_is_kept_are_read_at_once() {
+    for piece in HOSTILE {
+        let long = piece.repeat(128 * 1024 / piece.len());
+        let scripted = ["x".to_owned(), "sh".to_owned(), "-c".to_owned(), long.clone()];
+        let many: Vec<String> = long.split_inclusive(' ').take(8000).map(str::to_owned).collect();
+        for argv in [&scripted[..], &[long][..], &many[..]] {
+            assert_eq!(redact(argv, &|_| "D".into()).argv.len(), argv.len());
+        }
+    }
+}
+
+/// A script in a script in a script …, each level with its own quotation marks around what is left of it.
+#[test]
+fn scripts_nested_deeper_than_people_nest_them_end() {
+    let mut script = String::from("mysql -pabc");
+    for level in 0..2000 {
+        let mark = if level % 2 == 0 { '"' } else { '\'' };
+        script = format!("{mark}{mark}sh -c {mark}{script}{mark}");
+    }
+    let argv = ["sh".to_owned(), "-c".to_owned(), script];
+    assert_eq!(redact(&argv, &|_| "D".into()).argv.len(), 3);
+    // What people write is still read.
+    assert_eq!(
+        shown(&["sh", "-c", "bash -c 'mysql -pabc x'; sh -c \"mysql -pd\""])[2],
+        "bash -c 'mysql -p[redacted:option:3:D] x'; sh -c \"mysql -p[redacted:option:1:D]\""
+    );
+}
+
 proptest! {
+    #[test]
+    fn looking_ahead_finds_what_searching_anew_finds(pieces in proptest::collection::vec(proptest::sample::select(HOSTILE), 0..24), text in r#"[-a-z:=/@?&'".\\ ]{0,12}"#, whole: bool) {
+        let mixed = pieces.concat() + &text + &pieces.concat();
+        prop_assert_eq!(text::searched(&mixed, whole), plain::spans(&mixed, whole), "{}", mixed);
+    }
+
     #[test]
     fn any_arguments_are_redacted_without_a_panic(argv in proptest::collection::vec(r#"[-a-zA-Z0-9:=/@?&'"\\ ;é$({]{0,24}|--password|password=|-p|sh|-c|curl"#, 0..8)) {
         let redacted = redact(&argv, &|_| "D".into());

@@ -3,16 +3,23 @@
 //! Owns finding them in a text that is there as a whole. Where a value ends is in doubt, the longer one is taken.
 
 use super::Span;
+use super::ahead::Ahead;
 use crate::mask::names::{self, HeaderRule};
 
 /// Everything in `text` that is to be replaced, in no order; `whole`: it is an argument of its own, not part of a script.
 pub(super) fn spans(text: &str, whole: bool) -> Vec<Span> {
-    let mut found = Vec::new();
+    let mut found = searched(text, whole);
     found.extend(header(text));
+    private_keys(text, &mut found);
+    found
+}
+
+/// What is found by looking ahead from a mark.
+pub(super) fn searched(text: &str, whole: bool) -> Vec<Span> {
+    let mut found = Vec::new();
     url_passwords(text, &mut found);
     assignments(text, whole, &mut found);
     tokens(text, &mut found);
-    private_keys(text, &mut found);
     found
 }
 
@@ -72,24 +79,33 @@ fn header(text: &str) -> Option<Span> {
 
 /// `scheme://user:password@host`.
 fn url_passwords(text: &str, found: &mut Vec<Span>) {
+    let mut url_end = Ahead::new(text, |letter| matches!(letter, ' ' | '\t' | '\r' | '\n' | '"' | '<' | '>'));
+    let mut authority_end = Ahead::new(text, |letter| matches!(letter, '/' | '?' | '#'));
+    // All that begin in one URL have its last `@` in common.
+    let mut last_at = (0, None);
     for (at, _) in text.match_indices("://") {
         let start = at + 3;
-        let rest = text.get(start..).unwrap_or_default();
-        let url = rest.split([' ', '\t', '\r', '\n', '"', '<', '>']).next().unwrap_or_default();
-        let authority = url.split(['/', '?', '#']).next().unwrap_or_default();
+        let end = url_end.from(start);
+        if last_at.0 != end {
+            last_at = (end, text.get(start..end).and_then(|url| url.rfind('@')).map(|distance| start + distance));
+        }
+        let authority = text.get(start..authority_end.from(start).min(end)).unwrap_or_default();
         // A password may hold an unescaped `/`, `?` or `#`: then what follows the `:` is no port.
         let port = authority.rsplit(':').next().unwrap_or_default();
-        let broken = !authority.contains('@') && !port.bytes().all(|byte| byte.is_ascii_digit());
-        let userinfo = if broken { url.rsplit_once('@') } else { authority.rsplit_once('@') };
-        if let Some((user, password)) = userinfo.and_then(|(userinfo, _)| userinfo.split_once(':')) {
-            let start = start + user.len() + 1;
-            found.push(Span { range: start..start + password.len(), scheme: "url-password" });
+        let own_at = authority.rfind('@').map(|distance| start + distance);
+        let broken = own_at.is_none() && !port.bytes().all(|byte| byte.is_ascii_digit());
+        let Some(userinfo_end) = (if broken { last_at.1 } else { own_at }) else { continue };
+        // The `:` of the next `://` is the last one that this can run into.
+        let userinfo = text.get(start..userinfo_end).unwrap_or_default();
+        if let Some(colon) = userinfo.find(':') {
+            found.push(Span { range: start + colon + 1..userinfo_end, scheme: "url-password" });
         }
     }
 }
 
 /// `name=value`, `name = value` and `"name": "value"`.
 fn assignments(text: &str, whole: bool, found: &mut Vec<Span>) {
+    let mut ends = ValueEnds::new(text);
     for (at, mark) in text.match_indices(['=', ':']) {
         let before = text.get(..at).unwrap_or_default().trim_end_matches(' ');
         let quoted = before.ends_with(['"', '\'']);
@@ -111,42 +127,64 @@ fn assignments(text: &str, whole: bool, found: &mut Vec<Span>) {
         let value = if before.len() < at || quoted { after.trim_start() } else { after };
         let start = text.len() - value.len();
         let rest_of_word = whole && name_at == 0 && (name.starts_with('-') || !name.contains(char::is_lowercase));
-        let range = value_range(value, scheme == "query", rest_of_word);
-        found.push(Span { range: start + range.start..start + range.end, scheme });
+        let range = quoted_value(value).map(|range| start + range.start..start + range.end);
+        let range = range.unwrap_or_else(|| match (scheme, rest_of_word) {
+            ("query", _) => start..ends.query.from(start),
+            (_, true) => start..text.len(),
+            (_, false) => start..ends.unquoted(start),
+        });
+        found.push(Span { range, scheme });
     }
 }
 
-/// Where the value at the start of `value` stands.
-fn value_range(value: &str, query: bool, rest_of_word: bool) -> std::ops::Range<usize> {
+/// Where the value stands that begins with a quotation mark; it is read up to its end, which is where the next one
+/// of the same mark may begin.
+fn quoted_value(value: &str) -> Option<std::ops::Range<usize>> {
     let escaped_quotes = usize::from(value.starts_with("\\\""));
-    if let Some(mark @ ('"' | '\'')) = value.get(escaped_quotes..).and_then(|value| value.chars().next()) {
-        let start = escaped_quotes + 1;
-        let mut escaped = false;
-        for (index, letter) in value.char_indices().skip_while(|(index, _)| *index < start) {
-            match letter {
-                letter if letter == mark && (!escaped || escaped_quotes > 0) => {
-                    return start..index - usize::from(escaped && escaped_quotes > 0);
-                }
-                '\\' => escaped = !escaped,
-                _ => escaped = false,
+    let mark = value.get(escaped_quotes..)?.chars().next().filter(|mark| matches!(mark, '"' | '\''))?;
+    let start = escaped_quotes + 1;
+    let mut escaped = false;
+    for (index, letter) in value.char_indices().skip_while(|(index, _)| *index < start) {
+        match letter {
+            letter if letter == mark && (!escaped || escaped_quotes > 0) => {
+                return Some(start..index - usize::from(escaped && escaped_quotes > 0));
             }
+            '\\' => escaped = !escaped,
+            _ => escaped = false,
         }
-        return start..value.len();
     }
-    if query {
-        return 0..value.find(['&', '#', ' ', '\t', '\n', '"', '\'', '<', '>']).unwrap_or(value.len());
+    Some(start..value.len())
+}
+
+/// Where values without quotation marks end.
+struct ValueEnds<'a> {
+    text: &'a str,
+    query: Ahead<'a, fn(char) -> bool>,
+    separator: Ahead<'a, fn(char) -> bool>,
+    assignment: Ahead<'a, fn(char) -> bool>,
+}
+
+impl<'a> ValueEnds<'a> {
+    fn new(text: &'a str) -> Self {
+        Self {
+            text,
+            query: Ahead::new(text, |letter| matches!(letter, '&' | '#' | ' ' | '\t' | '\n' | '"' | '\'' | '<' | '>')),
+            separator: Ahead::new(text, |letter| matches!(letter, ' ' | '\t' | '\n' | '&' | ';' | ',' | '"' | '\'')),
+            assignment: Ahead::new(text, |letter| matches!(letter, '=' | '"' | '\'' | '\n')),
+        }
     }
-    if rest_of_word {
-        return 0..value.len();
+
+    fn unquoted(&mut self, start: usize) -> usize {
+        let end = self.separator.from(start);
+        // A separator with no further assignment behind it is part of the value.
+        let separates = self.assignment.from(end) < self.text.len()
+            || self.text.get(end..).is_some_and(|rest| rest.starts_with(' '));
+        if separates { end } else { self.text.len() }
     }
-    let end = value.find([' ', '\t', '\n', '&', ';', ',', '"', '\'']).unwrap_or(value.len());
-    // A separator with no further assignment behind it is part of the value.
-    let separates = value.get(end..).is_some_and(|rest| rest.contains(['=', '"', '\'', '\n']) || rest.starts_with(' '));
-    0..if separates { end } else { value.len() }
 }
 
 /// Prefixes that issuers give their tokens, and how many characters follow at least.
-const SHAPES: &[(&str, usize)] = &[
+pub(super) const SHAPES: &[(&str, usize)] = &[
     ("sk-", 16),
     ("sk_live_", 16),
     ("sk_test_", 16),
@@ -184,22 +222,23 @@ const SHAPES: &[(&str, usize)] = &[
 fn tokens(text: &str, found: &mut Vec<Span>) {
     let is_token = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '_' | '-' | '.');
     let boundary = |at: usize| !text.get(..at).unwrap_or_default().ends_with(|l: char| l.is_ascii_alphanumeric());
-    let length =
-        |at: usize| text.get(at..).map_or(0, |rest| rest.find(|letter| !is_token(letter)).unwrap_or(rest.len()));
     for (prefix, more) in SHAPES {
+        let mut ends = Ahead::new(text, |letter| !is_token(letter));
         for (at, _) in text.match_indices(prefix) {
-            let len = length(at);
-            if boundary(at) && len >= prefix.len() + more {
-                found.push(Span { range: at..at + len, scheme: "token" });
+            let end = ends.from(at);
+            if boundary(at) && end - at >= prefix.len() + more {
+                found.push(Span { range: at..end, scheme: "token" });
             }
         }
     }
     // A JSON web token: three parts, the first two JSON objects in base64 (RFC 7519 section 3.1).
+    let mut ends = Ahead::new(text, |letter| !is_token(letter));
+    let (mut first_dot, mut second_dot) = (Ahead::new(text, |l| l == '.'), Ahead::new(text, |l| l == '.'));
     for (at, _) in text.match_indices("eyJ") {
-        let len = length(at);
-        let token = text.get(at..at + len).unwrap_or_default();
-        if boundary(at) && token.split('.').count() >= 3 && len >= 20 {
-            found.push(Span { range: at..at + len, scheme: "jwt" });
+        let end = ends.from(at);
+        let three_parts = second_dot.from(first_dot.from(at).saturating_add(1).min(text.len())) < end;
+        if boundary(at) && three_parts && end - at >= 20 {
+            found.push(Span { range: at..end, scheme: "jwt" });
         }
     }
 }
