@@ -57,7 +57,7 @@ fn python(host: &Host, limits: &[&str], script: &str, args: &[&str]) -> (Child, 
     command.args(limits).arg(crewtap_tests::host::crewtap()).arg("--data-dir").arg(host.data_dir());
     command.args(["run", "-q", "--", "python3", "-c", script]).args(args);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    let (sender, receiver) = mpsc::channel();
+    let (sender, receiver) = mpsc::sync_channel(16);
     let output = child.stdout.take().unwrap();
     std::thread::spawn(move || {
         BufReader::new(output).lines().map_while(Result::ok).all(|line| sender.send(line).is_ok());
@@ -133,7 +133,7 @@ fn recorded(host: &Host) -> (u64, String) {
 #[test]
 fn a_slow_reader_slows_the_sender_and_costs_no_memory() {
     let host = Host::new();
-    let (go, gone) = mpsc::channel::<()>();
+    let (go, gone) = mpsc::sync_channel::<()>(1);
     let gone = Mutex::new(gone);
     let slow = Peer::serve(&host, "127.0.0.1:0", move |stream, _| {
         gone.lock().unwrap().recv().unwrap();

@@ -108,6 +108,34 @@ fn a_key_in_a_query_reaches_the_target_and_not_the_store() {
     nowhere_in_store(&host, &[API_KEY]);
 }
 
+#[test]
+fn credentials_in_headers_of_other_names_reach_the_target_and_not_the_store() {
+    let host = Host::new();
+    let value = |name: &str| format!("{name}{API_KEY}");
+    for (header, value) in [
+        ("X-Api-Key", value("")),
+        ("Cookie", value("session=")),
+        ("Proxy-Authorization", value("Bearer ")),
+        ("api-key", value("")),
+    ] {
+        let header = format!("{header}: {value}");
+        let (got, _) = curl(&host, "/", &["-H", &header], &[&value]);
+        assert!(got.contains(&format!("{header}\r\n")), "{got}");
+    }
+    nowhere_in_store(&host, &[API_KEY]);
+}
+
+#[test]
+fn a_password_in_a_script_for_a_shell_is_not_in_the_store() {
+    let host = Host::new();
+    let web = web(&host);
+    let url = format!("http://127.0.0.1:{}/", web.port());
+    let script =
+        format!("curl -sS -u alice:{PASSWORD} -H 'Authorization: Bearer {TOKEN}' {url}; API_KEY={API_KEY} true");
+    assert_eq!(succeeded(&host.run(&["sh", "-c", &script])), "ok");
+    nowhere_in_store(&host, &[PASSWORD, TOKEN, API_KEY]);
+}
+
 /// A header that comes in two packets, with the credential cut in half.
 const IN_HALVES: &str = "import os, socket, sys
 token = os.read(0, 1000).decode().strip()

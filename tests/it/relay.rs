@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::process::Stdio;
 use std::sync::Mutex;
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::time::Duration;
 
 use crewtap_tests::host::{Host, succeeded};
@@ -53,7 +53,7 @@ fn reporting<T: Send + 'static>(
     address: &str,
     talk: impl Fn(&mut TcpStream) -> T + Send + Sync + 'static,
 ) -> (Peer, Receiver<T>) {
-    let (sender, receiver): (Sender<T>, _) = mpsc::channel();
+    let (sender, receiver): (SyncSender<T>, _) = mpsc::sync_channel(16);
     let sender = Mutex::new(sender);
     let peer = Peer::serve(host, address, move |stream, _| {
         let told = talk(stream);
@@ -361,8 +361,8 @@ fn owner(host: &Host, local: SocketAddr) -> u32 {
 #[test]
 fn the_connection_to_the_target_belongs_to_the_user_of_the_run() {
     let host = Host::new();
-    let (go, gone) = mpsc::channel::<()>();
-    let (accepted, peers) = mpsc::channel();
+    let (go, gone) = mpsc::sync_channel::<()>(1);
+    let (accepted, peers) = mpsc::sync_channel(16);
     let (gone, accepted) = (Mutex::new(gone), Mutex::new(accepted));
     let peer = Peer::serve(&host, "127.0.0.1:0", move |stream, _| {
         accepted.lock().unwrap().send(stream.peer_addr().unwrap()).unwrap();
