@@ -107,6 +107,8 @@ fn log_to_stderr() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("CREWTAP_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(std::io::stderr);
+    // The log may lie on the disk that is full: what it tells of its own failure goes there too, and would panic.
+    let log = log.log_internal_errors(false);
     // Set already only where a test has done so.
     let _ = log.try_init();
 }

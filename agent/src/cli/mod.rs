@@ -187,4 +187,16 @@ mod consistency {
     fn the_command_line_is_consistent() {
         super::command().debug_assert();
     }
+
+    #[test]
+    fn options_of_search_may_follow_its_terms() {
+        use clap::Parser;
+        let parse = |words: &[&str]| super::Cli::try_parse_from([&["crewtap", "search"], words].concat());
+        let super::Verb::Search(args) = parse(&["a", "b", "--json", "--limit", "3"]).unwrap().verb else {
+            panic!("another verb");
+        };
+        assert_eq!((args.query, args.limit, args.view.json), (vec!["a".into(), "b".into()], 3, true));
+        assert!(parse(&["a -b"]).is_ok());
+        assert!(parse(&["a", "--", "-b"]).is_ok());
+    }
 }

@@ -110,3 +110,34 @@ pub fn exit(status: i64) -> String {
         (signal, _) => format!(", killed by signal {signal}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_was_gone_shows_the_file_that_the_kernel_named() {
+        let gone = Process {
+            leaf: 1,
+            run: None,
+            at_ns: 0,
+            start: Some("exec".into()),
+            pid: 7,
+            start_ticks: None,
+            ppid: None,
+            uid: None,
+            login_uid: None,
+            exe: Some(String::new()),
+            filename: Some("/usr/bin/true".into()),
+            argv: crate::index::Json::default(),
+            cwd: None,
+            ancestors: crate::index::Json::default(),
+            ended_ns: None,
+            status: None,
+            end_leaf: None,
+        };
+        assert_eq!(command(&gone), "/usr/bin/true");
+        assert_eq!(command(&Process { exe: Some("/bin/other".into()), ..gone.clone() }), "/bin/other");
+        assert_eq!(command(&Process { filename: None, ..gone }), "?");
+    }
+}
