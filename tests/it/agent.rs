@@ -11,7 +11,7 @@ use crewtap_tests::host::Host;
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Patience with the machine, not part of what is tested.
-pub(crate) const LONG: Duration = Duration::from_secs(60);
+pub(crate) const LONG: Duration = Duration::from_mins(1);
 
 /// Asks again and again until there is an answer; what takes longer than [`LONG`] has failed.
 pub(crate) fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {

@@ -17,7 +17,7 @@ use nix::unistd::Pid;
 use crate::rows::Rows;
 
 /// Longer than anything here takes on a busy machine.
-const WAIT: Duration = Duration::from_secs(60);
+const WAIT: Duration = Duration::from_mins(1);
 
 /// A client's opening: `s` is connected to the first two arguments.
 const CONNECTED: &str = "import select, socket, struct, sys

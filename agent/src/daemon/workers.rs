@@ -11,7 +11,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinSet, LocalSet};
 
 use crate::capture::listen::DnsSocket;
-use crate::namespace::{Tenure, Namespace};
+use crate::namespace::{Namespace, Tenure};
 use crate::proto::dns::relay::Relay;
 use crate::proxy::Proxy;
 

@@ -89,14 +89,21 @@ impl Walk for Lines {
         if let Some(frames) = &mut self.frames {
             return frames.idle(bytes);
         }
-        if self.place != Place::Plain || self.method != Method::Letters(0) {
-            return 0;
+        match self.place {
+            Place::Plain if self.method == Method::Letters(0) => {
+                let passing = quiet(bytes, |byte| byte == b'\n' || byte.is_ascii_uppercase());
+                if passing > 0 {
+                    self.preface = 0;
+                }
+                passing
+            }
+            // No listed header has so long a name; what ends it still counts.
+            Place::Name if self.preface == 0 && self.word.len() > names::HEADER_NAME_MAX => {
+                quiet(bytes, |byte| !is_token(byte))
+            }
+            Place::Url if self.preface == 0 && self.scan.is_idle() => quiet(bytes, Scan::wakes),
+            _ => 0,
         }
-        let passing = quiet(bytes);
-        if passing > 0 {
-            self.preface = 0;
-        }
-        passing
     }
 
     fn step(&mut self, byte: u8, ledger: &mut Ledger) -> Fate {
@@ -296,11 +303,10 @@ impl Lines {
     }
 }
 
-/// How many bytes at the start of `bytes` end no line and are no letter of a method. In blocks, which the compiler
-/// turns into vector instructions: bodies are nearly all that passes here.
-fn quiet(bytes: &[u8]) -> usize {
+/// How many bytes at the start of `bytes` are not `loud`. In blocks, which the compiler turns into vector instructions:
+/// bodies are nearly all that passes here.
+fn quiet(bytes: &[u8], loud: impl Fn(u8) -> bool) -> usize {
     const BLOCK: usize = 32;
-    let loud = |byte: u8| byte == b'\n' || byte.is_ascii_uppercase();
     let (blocks, _) = bytes.as_chunks::<BLOCK>();
     let is_quiet = |block: &&[u8; BLOCK]| !block.iter().fold(false, |any, byte| any | loud(*byte));
     let passed = BLOCK * blocks.iter().take_while(is_quiet).count();

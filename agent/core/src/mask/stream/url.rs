@@ -58,6 +58,16 @@ impl Scan {
         self.place = Place::Colon;
     }
 
+    /// Nothing of a URL is under way: bytes that do not wake it change nothing.
+    pub(super) fn is_idle(&self) -> bool {
+        self.place == Place::Any
+    }
+
+    /// Whether a byte ends the line, or may begin a part of a URL.
+    pub(super) const fn wakes(byte: u8) -> bool {
+        matches!(byte, b'\n' | b':' | b'?' | b'&' | b'#')
+    }
+
     /// Decides the next byte; the caller ends the line.
     pub(super) fn step(&mut self, byte: u8, ledger: &mut Ledger) -> Fate {
         match self.place {
