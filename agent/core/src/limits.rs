@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 /// Bytes read from one side of a relayed connection at once, and so the largest payload of a `Chunk`.
-/// 64 KiB is where the throughput of loopback TCP stops to grow; two of them per session are its memory.
+/// 64 KiB is where the throughput of loopback TCP stops to grow; each thread that relays keeps one, sessions none of their own.
 pub const RELAY_BUFFER_BYTES: usize = 64 * 1024;
 
 /// Bytes that are peeked at to tell the protocol; a `ClientHello` with post-quantum shares fits twice.
@@ -85,11 +85,8 @@ pub const INDEX_BATCH_EVENTS: usize = 256;
 /// A checkpoint is signed at least this often while there is activity.
 pub const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How often the agent renews its heartbeat; the kernel side refuses after `HEARTBEAT_STALE`.
+/// How often the agent renews its heartbeat; the kernel side refuses after five of them (`HEARTBEAT_STALE_NS` of its ABI).
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
-
-/// Age at which the kernel side takes a heartbeat for the sign of a dead or stuck agent.
-pub const HEARTBEAT_STALE: Duration = Duration::from_secs(5);
 
 /// Arguments of one process that are kept, in bytes; `execve` allows 2 MiB, an analyst reads a page.
 pub const ARGV_BYTES_MAX: usize = 32 * 1024;
@@ -100,7 +97,7 @@ pub const ANCESTORS_MAX: usize = 16;
 /// Names kept per run for naming addresses; the oldest goes first.
 pub const NAMES_MAX: usize = 16 * 1024;
 
-/// Questions waiting for their resolver at one time, per run.
+/// Questions waiting for their resolver at one time, per DNS socket of the relay.
 pub const DNS_PENDING_MAX: usize = 1024;
 
 /// How long the DNS relay waits for a resolver; glibc asks again after 5 s.

@@ -163,7 +163,7 @@ fn no_repetition_costs_more_than_reading_the_text_a_few_times() {
     }
 }
 
-/// Four times what is kept of a command line: tens of seconds each where anything is quadratic, whoever does the searching.
+/// Four times what is kept of a command line: tens of seconds each where anything is quadratic, whoever searches.
 #[test]
 fn command_lines_far_beyond_what_is_kept_are_read_at_once() {
     for piece in HOSTILE {
