@@ -122,8 +122,9 @@ abi! {
         /// The client's initial sequence number (RFC 9293 section 3.4).
         sequence: u32,
     }
-    /// How a datagram at the DNS relay finds its origin.
-    DatagramKey = 36 {
+    /// How a datagram at the DNS relay finds its origin. Each datagram leaves one and the relay takes it: who uses the
+    /// port after the socket finds none.
+    DatagramKey = 40 {
         /// The client's address.
         client: Words,
         /// The relay's address.
@@ -132,6 +133,10 @@ abi! {
         client_port: u16,
         /// The relay's port.
         relay_port: u16,
+        /// The message's id (RFC 1035 section 4.1.1): the first two bytes behind the UDP header, 0 when there are less.
+        id: u16,
+        /// Zero.
+        padding: u16,
     }
     /// How a client's socket finds the original peer of a relayed datagram.
     RelayKey = 32 {

@@ -8,11 +8,13 @@ use super::{
 };
 use aya_ebpf::{
     bindings::{__sk_buff, bpf_sock},
-    helpers::generated::{bpf_get_socket_cookie, bpf_sk_fullsock, bpf_skb_ancestor_cgroup_id, bpf_skb_load_bytes},
+    helpers::generated::{
+        bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_sk_fullsock, bpf_skb_ancestor_cgroup_id, bpf_skb_load_bytes,
+    },
 };
 use crewtap_ebpf::{
-    BYPASS_ESCAPE, BYPASS_PACKET, BYPASS_QUIC, BYPASS_TCP, BYPASS_UDP, DatagramKey, MODE_ENFORCE, RelayKey, SOCKET_DNS,
-    SOCKET_PASSIVE, SOCKET_REDIRECTED, SocketState, Words,
+    BYPASS_ESCAPE, BYPASS_PACKET, BYPASS_QUIC, BYPASS_TCP, BYPASS_UDP, DatagramKey, MODE_ENFORCE, Origin, RelayKey,
+    SOCKET_DNS, SOCKET_PASSIVE, SOCKET_REDIRECTED, SocketState, Words,
 };
 
 /// `ETH_P_IP`.
@@ -135,20 +137,41 @@ fn is_relayed(skb: *mut __sk_buff, packet: &Packet, state: Option<&'static mut S
         relay: packet.destination,
         client_port: packet.source_port,
         relay_port: packet.destination_port,
+        id: message_id(skb, packet),
+        padding: 0,
     };
     // SAFETY: copied at once.
     if let Some(origin) = unsafe { maps::RELAYED.get(&key) } {
-        let _ = maps::DATAGRAMS.insert(&datagram, origin, 0);
+        leave(&datagram, origin);
         return true;
     }
     // A connected socket that was silent for so long that others took its place.
     if let Some(state) = state
         && state.kind == SOCKET_DNS
     {
-        let _ = maps::DATAGRAMS.insert(&datagram, &state.origin, 0);
+        leave(&datagram, &state.origin);
         return true;
     }
     false
+}
+
+/// Leaves a datagram's origin for the relay, as of now: a connect may be long ago, and the relay takes fresh ones only.
+#[inline(always)]
+fn leave(datagram: &DatagramKey, origin: &Origin) {
+    let _ = maps::DATAGRAMS.insert(datagram, origin, 0);
+    if let Some(left) = maps::DATAGRAMS.get_ptr_mut(datagram) {
+        // SAFETY: an entry of the map, which stays readable and writable while the program runs.
+        unsafe { (*left).at_ns = bpf_ktime_get_ns() };
+    }
+}
+
+/// The id of a DNS message; 0: the datagram is shorter.
+#[inline(always)]
+fn message_id(skb: *mut __sk_buff, packet: &Packet) -> u16 {
+    if packet.transport == 0 {
+        return 0;
+    }
+    load::<[u8; 2]>(skb, packet.transport + 8).map_or(0, u16::from_be_bytes)
 }
 
 /// The port of HTTP/3, or the long header of a QUIC version in use (RFC 8999 section 5.1) on any port.

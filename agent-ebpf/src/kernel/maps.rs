@@ -40,7 +40,7 @@ pub static ORIGINS: HashMap<ConnectionKey, Origin, 65536, { BPF_F_NO_PREALLOC as
 #[btf_map]
 pub static RELAYED: LruHashMap<RelayKey, Origin, 16384> = LruHashMap::new();
 
-/// Origins of datagrams for the relay. The oldest goes: the relay drops such a datagram, and the client asks again.
+/// Origins of datagrams for the relay, which takes each once. The oldest goes: the relay drops such a datagram, and the client asks again.
 #[btf_map]
 pub static DATAGRAMS: LruHashMap<DatagramKey, Origin, 16384> = LruHashMap::new();
 

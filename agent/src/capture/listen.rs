@@ -191,14 +191,16 @@ pub struct DatagramPath {
 }
 
 impl DatagramPath {
-    /// The key by which [`super::Kernel::udp_origin`] knows the datagram.
+    /// The key by which [`super::Kernel::take_udp_origin`] knows the datagram that carried `message`.
     #[must_use]
-    pub fn key(&self) -> DatagramKey {
+    pub fn key(&self, message: &[u8]) -> DatagramKey {
         DatagramKey {
             client: to_words(self.client.ip()),
             relay: to_words(self.relay.ip()),
             client_port: self.client.port(),
             relay_port: self.relay.port(),
+            id: message.first_chunk().map_or(0, |id| u16::from_be_bytes(*id)),
+            padding: 0,
         }
     }
 }

@@ -40,6 +40,9 @@ use std::{
 
 /// Origins that nobody accepted for so long belong to no connection any more, in nanoseconds.
 const ORIGIN_LIFE_NS: u64 = 120_000_000_000;
+/// A datagram is at the relay's socket as soon as it is sent; one that waited there for so long, in nanoseconds, was
+/// given up by the client, which asks again.
+const DATAGRAM_LIFE_NS: u64 = 5_000_000_000;
 /// More keys than the map has entries, so that a walk which restarts still ends.
 const ORIGIN_WALK: usize = 2 * 65_536;
 
@@ -320,13 +323,17 @@ impl Kernel {
         Ok(taken.as_ref().map(Origin::from))
     }
 
-    /// The origin of a datagram at the DNS relay. None: it has none, and must be dropped (law 2).
+    /// The origin of a datagram at the DNS relay, which is gone from the kernel afterwards: whoever binds the port of a
+    /// socket that is closed does not speak in its name. None: it has none, and must be dropped (law 2).
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn udp_origin(&self, key: &DatagramKey) -> Result<Option<Origin>, KernelError> {
-        let found = self.datagrams.get(key).map_err(KernelError::io("look up the origin"))?;
-        Ok(found.as_ref().map(Origin::from))
+    pub fn take_udp_origin(&self, key: &DatagramKey) -> Result<Option<Origin>, KernelError> {
+        let taken = self.datagrams.take(key).map_err(KernelError::io("look up the origin"))?;
+        // What a datagram left that never arrived must not wait for a stranger's.
+        let now = monotonic_ns()?;
+        let fresh = taken.filter(|origin| now.saturating_sub(origin.at_ns) <= DATAGRAM_LIFE_NS);
+        Ok(fresh.as_ref().map(Origin::from))
     }
 
     /// Removes origins that nobody accepted within 120 s and returns them, and removes what dead agents left behind

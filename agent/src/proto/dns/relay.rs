@@ -83,7 +83,7 @@ impl Relay {
     }
 
     fn attribute(&self, message: &[u8], path: DatagramPath) -> Option<Question> {
-        let raw = self.kernel.udp_origin(&path.key()).ok().flatten()?;
+        let raw = self.kernel.take_udp_origin(&path.key(message)).ok().flatten()?;
         let run = self.runs.get(raw.run.0)?;
         Some(Question { run, origin: attribute::origin(&raw), path, message: message.to_vec() })
     }

@@ -17,7 +17,7 @@ fn relay(lab: &Lab, answer: &str) -> (String, Origin, DatagramPath) {
             let mut buffer = [0; 512];
             if let Ok((len, path)) = socket.receive(&mut buffer) {
                 let question = String::from_utf8_lossy(&buffer[..len]).into_owned();
-                let origin = lab.kernel.udp_origin(&path.key()).unwrap().expect("no origin");
+                let origin = lab.kernel.take_udp_origin(&path.key(&buffer[..len])).unwrap().expect("no origin");
                 socket.send(format!("{answer}{question}").as_bytes(), &path).unwrap();
                 return (question, origin, path);
             }
@@ -120,4 +120,69 @@ s.connect(('203.0.113.10', 9999)); print(attempt(lambda: s.send(b'x')))";
     let lab = Lab::new(Mode::Enforce);
     assert_eq!(stdout(&lab.run_python(source)), "EPERM\nEPERM");
     assert_eq!(lab.packets_out(), 0);
+}
+
+/// One question from a captured socket that is closed afterwards, received at the relay.
+fn ask_and_close(lab: &Lab, question: &str) -> DatagramPath {
+    let output = lab.run_python(&format!(
+        "s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.connect(('203.0.113.53', 53)); s.send(b'{question}')"
+    ));
+    assert_eq!(stdout(&output), "");
+    receive(lab, question)
+}
+
+/// The next datagram at the IPv4 relay, which must be `question`.
+fn receive(lab: &Lab, question: &str) -> DatagramPath {
+    let mut buffer = [0; 512];
+    let mut fds = [PollFd::new(lab.listeners.dns[0].as_fd(), PollFlags::POLLIN)];
+    assert_eq!(poll(&mut fds, PollTimeout::try_from(LONG).unwrap()).unwrap(), 1);
+    let (len, path) = lab.listeners.dns[0].receive(&mut buffer).unwrap();
+    assert_eq!(&buffer[..len], question.as_bytes());
+    path
+}
+
+/// Sends `question` from the same port to the same relay address, as another user outside the run.
+fn forge(lab: &Lab, path: &DatagramPath, question: &str) -> DatagramPath {
+    let source = format!(
+        "import socket, os
+os.setgid(65534); os.setuid(65534)
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('{}', {}))
+s.sendto(b'{question}', ('{}', {}))",
+        path.client.ip(),
+        path.client.port(),
+        path.relay.ip(),
+        path.relay.port()
+    );
+    assert_eq!(stdout(&lab.outside(&["/usr/bin/python3", "-c", &source]).output().unwrap()), "");
+    let forged = receive(lab, question);
+    assert_eq!(forged, *path);
+    forged
+}
+
+#[test]
+fn nobody_asks_in_the_name_of_a_closed_socket() {
+    let lab = Lab::new(Mode::Record);
+    let path = ask_and_close(&lab, "q1");
+    // Another message from the port, while the captured one's origin still waits.
+    let forged = forge(&lab, &path, "q2 forged");
+    assert_eq!(lab.kernel.take_udp_origin(&forged.key(b"q2 forged")).unwrap(), None);
+    let origin = lab.kernel.take_udp_origin(&path.key(b"q1")).unwrap().expect("no origin");
+    assert_eq!(origin.run, lab.run.id());
+    // The same id, after the captured one's origin was taken.
+    let forged = forge(&lab, &path, "q1 forged");
+    assert_eq!(lab.kernel.take_udp_origin(&forged.key(b"q1 forged")).unwrap(), None);
+}
+
+#[test]
+fn what_a_lost_datagram_left_is_of_no_use_later() {
+    let lab = Lab::new(Mode::Record);
+    for (age, found) in [(0, true), (6_000_000_000, false)] {
+        let path = ask_and_close(&lab, "q");
+        let key = path.key(b"q");
+        assert_eq!(key.id, 0, "a datagram that is too short for an id");
+        let mut left = lab.kernel.datagrams.get(&key).unwrap().expect("no origin");
+        left.at_ns -= age;
+        lab.kernel.datagrams.set(&key, left).unwrap();
+        assert_eq!(lab.kernel.take_udp_origin(&key).unwrap().is_some(), found);
+    }
 }
