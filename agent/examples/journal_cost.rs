@@ -5,7 +5,8 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crewtap::journal::{self, Durability, Entry, Journal, Options};
+use crewtap::clock;
+use crewtap::journal::{Durability, Entry, Journal, Options};
 use crewtap_core::bodies::Chunk;
 use crewtap_core::event::Event;
 use crewtap_core::id::{RunId, SessionId, Ulid};
@@ -24,7 +25,7 @@ fn main() -> anyhow::Result<()> {
 
 fn chunk(offset: u64) -> Event {
     let (run, session) = (RunId(Ulid::from_bytes([1; 16])), SessionId(Ulid::from_bytes([2; 16])));
-    Event::new(journal::now(), Chunk { side: Side::Server, offset }).in_session(run, session)
+    Event::new(clock::now(), Chunk { side: Side::Server, offset }).in_session(run, session)
 }
 
 /// Processor time of the whole process, threads included.

@@ -64,6 +64,8 @@ pub struct Counts {
     pub dropped: AtomicU64,
     /// Bypasses.
     pub bypasses: AtomicU64,
+    /// Reports of the kernel side that could not be recorded.
+    pub lost: AtomicU64,
     /// Differences between the kernel's count and the record.
     pub differences: AtomicU64,
 }

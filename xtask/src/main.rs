@@ -4,6 +4,7 @@ mod bench;
 mod check;
 mod demo;
 mod ebpf;
+mod fuzz;
 mod install;
 mod setup;
 mod shell;
@@ -32,6 +33,8 @@ enum Task {
     Bench(bench::Options),
     /// Put crewtap on this machine, or take it off again
     Install(install::Options),
+    /// Run the fuzz targets for a while, from the recorded corpus
+    Fuzz(fuzz::Options),
     /// Check licences, banned crates and sources of the dependencies with cargo-deny
     Deny,
     /// Rebuild the kernel programs, or compare the committed object with a rebuilt one
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         Task::Bench(options) => bench::run(&options),
         Task::Install(options) => install::run(&options).map(|()| ExitCode::SUCCESS),
         Task::Ebpf(options) => ebpf::run(&options).map(|()| ExitCode::SUCCESS),
+        Task::Fuzz(options) => fuzz::run(&options).map(|()| ExitCode::SUCCESS),
         Task::Deny => check::dependencies().map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {

@@ -177,28 +177,30 @@ pub fn arguments(pid: u32) -> io::Result<Vec<String>> {
     Ok(argv)
 }
 
-/// At most [`limits::ARGV_BYTES_MAX`] bytes of an argument vector; `…` stands for the rest.
+/// At most [`limits::ARGV_BYTES_MAX`] bytes of an argument vector, each argument's end counted as one (as the kernel
+/// does); `…` stands for the rest.
 #[must_use]
 pub fn bounded(argv: impl IntoIterator<Item = String>) -> Vec<String> {
     let mut kept = Vec::new();
     let mut room = limits::ARGV_BYTES_MAX;
     for mut word in argv {
-        if word.len() > room {
-            word.truncate(word.floor_char_boundary(room));
+        let Some(left) = room.checked_sub(word.len() + 1) else {
+            word.truncate(word.floor_char_boundary(room.saturating_sub(1)));
             kept.extend([word, "…".into()]);
             break;
-        }
-        room -= word.len();
+        };
+        room = left;
         kept.push(word);
     }
     kept
 }
 
 /// The form of an argument vector that may be written down: credentials in it are redacted.
-/// The only way from a command line to the journal.
+/// The only way from a command line to the journal; what stands for a credential may be longer than it, so the bound
+/// holds for what is written.
 #[must_use]
 pub fn redacted(argv: &[String], digest: &Digest) -> Vec<String> {
-    crewtap_core::mask::argv::redact(argv, &|value| digest(value)).argv
+    bounded(crewtap_core::mask::argv::redact(argv, &|value| digest(value)).argv)
 }
 
 /// A process that cannot be mistaken for another while this is held: its pid is not reused before it has

@@ -194,13 +194,14 @@ impl Daemon {
         };
         let (established, sessions) = (self.established(run), Counts::get(&run.counts.sessions));
         let dropped = Counts::get(&run.counts.dropped);
+        let events_lost = counters.events_lost.saturating_add(Counts::get(&run.counts.lost));
         let reconciled = Reconciled {
             established,
             sessions,
             refused: refused(&counters),
             unattributed: established.saturating_sub(sessions + dropped),
-            events_lost: counters.events_lost,
-            complete: established == sessions && counters.events_lost == 0,
+            events_lost,
+            complete: established == sessions && events_lost == 0,
         };
         if !reconciled.complete {
             Counts::add(&run.counts.differences);

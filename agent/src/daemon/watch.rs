@@ -11,6 +11,8 @@ use crewtap_core::run::{Mode, Process, Start};
 use crate::capture::cgroup::{self, Cgroup};
 use crate::capture::kernel::{BypassKind, KernelEvent};
 use crate::capture::process::{self, ProcessCache};
+use crate::journal::JournalError;
+use crate::recorder::Unrecorded;
 use crate::runs::{Counts, Run, Runs};
 
 /// What reports are judged with.
@@ -30,7 +32,7 @@ impl Watch<'_> {
             return;
         }
         if let Some(body) = self.body(&run, event)
-            && let Err(error) = run.record(body)
+            && let Err(error) = record_or_count(&run.counts, body, |body| run.record(body))
         {
             tracing::error!(run = %run.id, %error, "a report of the kernel side was lost");
         }
@@ -101,6 +103,35 @@ impl Watch<'_> {
     }
 }
 
+/// Records a report, or of a process that does not fit its minimum, or counts it as lost: a run with a report lost
+/// is not complete. A journal that is closed takes no count of it either.
+fn record_or_count(
+    counts: &Counts,
+    body: Body,
+    record: impl Fn(Body) -> Result<(), Unrecorded>,
+) -> Result<(), Unrecorded> {
+    let least = least(&body);
+    let Err(error) = record(body) else { return Ok(()) };
+    if matches!(error, Unrecorded(JournalError::Closed)) {
+        return Err(error);
+    }
+    if let Some(body) = least
+        && record(body).is_ok()
+    {
+        return Ok(());
+    }
+    Counts::add(&counts.lost);
+    Err(error)
+}
+
+/// That a process was started, and what as; nothing whose size the process decides.
+fn least(body: &Body) -> Option<Body> {
+    let Body::ProcessStarted(ProcessStarted { start, process, filename }) = body else { return None };
+    let process =
+        Process { pid: process.pid, ppid: process.ppid, start_ticks: process.start_ticks, ..Process::default() };
+    Some(ProcessStarted { start: *start, process, filename: filename.clone() }.into())
+}
+
 fn describe(kind: BypassKind, family: u32, socket_type: u16, protocol: u16) -> String {
     match kind {
         BypassKind::OddFamily | BypassKind::OddProtocol | BypassKind::RawSocket | BypassKind::PingSocket => {
@@ -109,3 +140,6 @@ fn describe(kind: BypassKind, family: u32, socket_type: u16, protocol: u16) -> S
         _ => String::new(),
     }
 }
+
+#[cfg(test)]
+mod tests;

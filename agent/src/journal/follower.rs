@@ -19,7 +19,8 @@ use tokio::sync::watch;
 use super::reader::Cursor;
 use super::segment::Spare;
 use super::signed::{self, Tiles};
-use super::{JournalError, Shared, Sink, locked, now};
+use super::{JournalError, Shared, Sink, locked};
+use crate::clock;
 
 /// How far the follower is.
 #[derive(Clone, Debug, Default)]
@@ -325,7 +326,7 @@ impl Follower {
 
     /// Puts a checkpoint into the journal itself. With a full disk it stays in the history alone.
     fn tell(&mut self, shared: &Shared, signed: SignedTree) {
-        let event = Event::new(now(), bodies::Checkpoint { size: signed.size, note: signed.note });
+        let event = Event::new(clock::now(), bodies::Checkpoint { size: signed.size, note: signed.note });
         if let Ok(position) = shared.append_event(&event) {
             self.checkpoints.told = Some(position.first);
         }

@@ -28,15 +28,15 @@ use crewtap_core::bodies;
 use crewtap_core::chain::Record;
 use crewtap_core::chain::frame::Head;
 use crewtap_core::chain::note::VerifierKey;
-use crewtap_core::event::{Event, EventError, Stamp};
+use crewtap_core::event::{Event, EventError};
 use crewtap_core::limits;
 use crewtap_core::mask::digest::DigestKey;
-use nix::time::{ClockId, clock_gettime};
 
 pub use reader::{ReadError, Reader, Records};
 pub use store::{GROUP, Layout};
 pub use verify::{Report, verify};
 
+use crate::clock;
 use follower::{Checkpoints, Desk, Follower, Pause};
 use reader::Cursor;
 use store::{Keys, Lock};
@@ -271,7 +271,7 @@ impl Journal {
         });
         if let Some(cut_bytes) = ready.end.cut {
             let next = ready.end.next;
-            shared.append_event(&Event::new(now(), bodies::Recovered { from: next, to: next, cut_bytes }))?;
+            shared.append_event(&Event::new(clock::now(), bodies::Recovered { from: next, to: next, cut_bytes }))?;
         }
         let reader = Reader::of(layout, verifier.clone());
         let signed = ready.tree.size();
@@ -428,16 +428,6 @@ fn spawn(shared: &Arc<Shared>, follower: Follower, lock: Lock) -> Result<Threads
     let syncer = start("journal-sync").spawn(move || for_sync.syncer.run(&for_sync.writer)).map_err(failed)?;
     let follower = start("journal-follow").spawn(move || follower.run(&for_follow)).map_err(failed)?;
     Ok(Threads { follower, syncer, _lock: lock })
-}
-
-/// The time, as events bear it.
-#[must_use]
-pub fn now() -> Stamp {
-    let clock = |id| {
-        let time = clock_gettime(id).map(Duration::from).unwrap_or_default();
-        u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
-    };
-    Stamp { wall_ns: clock(ClockId::CLOCK_REALTIME), mono_ns: clock(ClockId::CLOCK_MONOTONIC) }
 }
 
 /// A lock whose holder panicked holds a value that is still whole: every change to it is made in one go.

@@ -8,6 +8,7 @@
 )]
 
 use super::*;
+use crate::clock::now;
 use crewtap_core::bodies::Note;
 use tempfile::TempDir;
 

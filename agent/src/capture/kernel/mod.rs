@@ -23,6 +23,7 @@ use super::{
     netns::{Reach, to_words},
     sys::Table,
 };
+use crate::clock;
 use attach::Loaded;
 use crewtap_ebpf::{
     ABI_VERSION, Global, HAS_ROUTE4, HAS_ROUTE6, LocalAddress, MODE_ENFORCE, MODE_RECORD, Origin as RawOrigin,
@@ -30,7 +31,6 @@ use crewtap_ebpf::{
 };
 pub use crewtap_ebpf::{ConnectionKey, Counters, DatagramKey};
 use generation::Generation;
-use nix::time::{ClockId, clock_gettime};
 use std::{
     io,
     net::IpAddr,
@@ -247,7 +247,7 @@ impl Kernel {
     /// # Errors
     /// When the kernel refuses.
     pub fn beat(&self) -> Result<(), KernelError> {
-        self.heartbeat.set(&0, monotonic_ns()?).map_err(KernelError::io("write the heartbeat"))
+        self.heartbeat.set(&0, clock::mono_ns()).map_err(KernelError::io("write the heartbeat"))
     }
 
     /// Makes the cgroup `name` for a run and tells the programs about it. Processes may be put in afterwards.
@@ -342,7 +342,7 @@ impl Kernel {
     /// # Errors
     /// When the kernel refuses.
     pub fn sweep(&self) -> Result<Vec<Origin>, KernelError> {
-        let now = monotonic_ns()?;
+        let now = clock::mono_ns();
         let mut removed = Vec::new();
         let refused = || KernelError::io("sweep the origins");
         for key in self.origins.keys(ORIGIN_WALK).map_err(refused())? {
@@ -379,13 +379,6 @@ impl Kernel {
         self.parent.remove()?;
         self.generation.remove_pins()
     }
-}
-
-/// `CLOCK_MONOTONIC`, the clock of the programs, in nanoseconds.
-fn monotonic_ns() -> Result<u64, KernelError> {
-    let now = clock_gettime(ClockId::CLOCK_MONOTONIC);
-    let now = now.map_err(|errno| KernelError::Io { action: "read the clock", source: errno.into() })?;
-    Ok(now.tv_sec().cast_unsigned() * 1_000_000_000 + now.tv_nsec().cast_unsigned())
 }
 
 #[cfg(test)]

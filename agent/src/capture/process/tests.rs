@@ -72,5 +72,16 @@ fn a_long_argument_vector_is_cut_and_says_so() {
     assert!(argv.iter().map(|word| word.len() + 1).sum::<usize>() <= limits::ARGV_BYTES_MAX + 8);
     drop(child.stdin.take());
     child.wait().unwrap();
-    assert_eq!(bounded([long.clone(), "b".into()]), [long, String::new(), "…".into()]);
+    assert_eq!(bounded([long.clone(), "b".into()]), [long[..limits::ARGV_BYTES_MAX - 1].to_owned(), "…".into()]);
+}
+
+#[test]
+fn what_stands_for_credentials_does_not_grow_beyond_the_bound() {
+    let mut argv = vec!["mysql".to_owned()];
+    argv.resize(8000, "-pX".into());
+    let written = redacted(&argv, &|_| "0123456789abcdef".into());
+    let bytes: usize = written.iter().map(|word| word.len() + 1).sum();
+    assert!(bytes <= limits::ARGV_BYTES_MAX + 8, "{bytes}");
+    assert_eq!(written.last().map(String::as_str), Some("…"));
+    assert!(!written.iter().any(|word| word == "-pX"));
 }

@@ -159,7 +159,7 @@ print(attempt(lambda: s.sendto(b'x', ('203.0.113.9', 9999))))",
     );
     let (stream, _) = lab.accept_or_explain(child.id());
     // The heartbeat as it is after 6 s without a beat.
-    let stale = super::super::monotonic_ns().unwrap() - 6_000_000_000;
+    let stale = crate::clock::mono_ns() - 6_000_000_000;
     lab.kernel.heartbeat.set(&0, stale).unwrap();
     std::io::Write::write_all(child.stdin.as_mut().unwrap(), b"go\n").unwrap();
     assert_eq!(stdout(&child.wait_with_output().unwrap()), "EPERM\nEPERM\nEPERM");
