@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crewtap::clock;
-use crewtap::journal::{Durability, Entry, Journal, Options};
+use crewtap::journal::{self, Durability, Entry, Journal, Options};
 use crewtap_core::bodies::Chunk;
 use crewtap_core::event::Event;
 use crewtap_core::id::{RunId, SessionId, Ulid};

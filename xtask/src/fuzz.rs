@@ -22,7 +22,7 @@ const TARGETS: &[(&str, &[&str])] = &[
 /// Options of `cargo xtask fuzz`.
 #[derive(clap::Args)]
 pub struct Options {
-    /// One target instead of all: argv, client_hello, dns, sniff or stream
+    /// One target instead of all: argv, `client_hello`, dns, sniff or stream
     target: Option<String>,
     /// How long each target runs
     #[arg(long, value_name = "N", default_value_t = 60)]

@@ -331,7 +331,7 @@ impl Kernel {
     pub fn take_udp_origin(&self, key: &DatagramKey) -> Result<Option<Origin>, KernelError> {
         let taken = self.datagrams.take(key).map_err(KernelError::io("look up the origin"))?;
         // What a datagram left that never arrived must not wait for a stranger's.
-        let now = monotonic_ns()?;
+        let now = clock::mono_ns();
         let fresh = taken.filter(|origin| now.saturating_sub(origin.at_ns) <= DATAGRAM_LIFE_NS);
         Ok(fresh.as_ref().map(Origin::from))
     }

@@ -56,7 +56,7 @@ fn a_full_disk_refuses_records_but_closes_sessions_and_recovers() {
             Err(JournalError::Full)
         ));
         fs::remove_file(dir.join("ballast")).unwrap();
-        let deadline = std::time::Instant::now() + Duration::from_secs(10);
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
         while journal.append(&[Entry { event: &note("again"), payload: &[&payload] }]).is_err() {
             assert!(std::time::Instant::now() < deadline, "it does not go on");
             std::thread::yield_now();

@@ -145,7 +145,8 @@ fn a_forged_record_with_a_right_checksum_is_found() {
             let record = bytes[from..to].to_vec();
             let frame = Frame::decode(&record).unwrap();
             let event = Event::from_cbor(frame.event).unwrap();
-            let forged = Event { at: Stamp { wall_ns: event.at.wall_ns ^ 1, ..event.at }, ..event };
+            let forged =
+                Event { at: crewtap_core::event::Stamp { wall_ns: event.at.wall_ns ^ 1, ..event.at }, ..event };
             let mut out = Vec::new();
             let payload = [frame.bytes().unwrap()];
             let head = Head::write(&mut out, [9; 16], &forged.to_cbor().unwrap(), &payload);
