@@ -3,6 +3,7 @@
 //! Never chooses a destination: it is the permit's. Never retries: the client's own policy does that.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -82,9 +83,14 @@ pub(crate) fn as_user<T>(uid: u32, gid: u32, make: impl FnOnce() -> T) -> T {
 /// Settings of a client's connection: no delay, and a dead peer is noticed.
 ///
 /// # Errors
-/// When the socket is already gone.
+/// When the client has reset it already and left nothing to read.
 pub fn settle_client(stream: &TcpStream) -> io::Result<()> {
     let socket = socket2::SockRef::from(stream);
+    // The kernel tells of a reset once; afterwards it looks like an orderly end.
+    match socket.peek(&mut [MaybeUninit::uninit()]) {
+        Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+        _ => {}
+    }
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(Duration::from_mins(5)))
 }
@@ -94,4 +100,27 @@ pub fn reset(stream: TcpStream) {
     // A socket that is gone already needs no reset.
     let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
     drop(stream);
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::{Duration, TcpStream, settle_client};
+    use std::io::ErrorKind;
+    use tokio::net::TcpListener;
+
+    #[tokio::test]
+    async fn a_client_that_has_reset_is_told_from_one_that_is_silent() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let silent = TcpStream::connect(address).await.unwrap();
+        settle_client(&listener.accept().await.unwrap().0).unwrap();
+        drop(silent);
+        let resetting = std::net::TcpStream::connect(address).unwrap();
+        socket2::SockRef::from(&resetting).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(resetting);
+        let (stream, _) = listener.accept().await.unwrap();
+        assert_eq!(settle_client(&stream).unwrap_err().kind(), ErrorKind::ConnectionReset);
+    }
 }

@@ -74,7 +74,7 @@ impl Proxy {
 
     /// From an accepted connection to its task: everything that must not be mixed up happens before any await.
     fn accepted(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr) {
-        let Some((origin, run)) = self.origin(&stream) else {
+        let Some((origin, run)) = self.origin(&stream, peer) else {
             self.note_unattributed(peer);
             return dial::reset(stream);
         };
@@ -111,8 +111,8 @@ impl Proxy {
         }
     }
 
-    fn origin(&self, stream: &TcpStream) -> Option<(Origin, Arc<Run>)> {
-        let key = listen::connection_key(stream).ok()?;
+    fn origin(&self, stream: &TcpStream, peer: SocketAddr) -> Option<(Origin, Arc<Run>)> {
+        let key = listen::connection_key(stream, peer).ok()?;
         let origin = match self.kernel.take_origin(&key) {
             Ok(origin) => attribute::origin(&origin?),
             Err(error) => {
