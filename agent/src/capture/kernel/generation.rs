@@ -113,9 +113,11 @@ impl Generation {
         Ok(())
     }
 
-    /// Removes this generation's pins: everything is detached.
+    /// Removes this generation's pins: everything is detached. The store's directory goes with its last generation.
     pub(super) fn remove_pins(&self) -> Result<(), KernelError> {
-        remove_pins(&self.pins)
+        remove_pins(&self.pins)?;
+        let _ = fs::remove_dir(&self.store);
+        Ok(())
     }
 }
 
