@@ -101,7 +101,7 @@ pub(crate) fn as_user<T>(uid: u32, gid: u32, make: impl FnOnce() -> T) -> T {
 /// Settings of a client's connection: no delay, and a dead peer is noticed.
 ///
 /// # Errors
-/// When the socket is already gone.
+/// When the client has reset it already and left nothing to read.
 pub fn settle_client(stream: &TcpStream) -> io::Result<()> {
     let socket = socket2::SockRef::from(stream);
     socket.set_tcp_nodelay(true)?;

@@ -343,5 +343,19 @@ pub fn run_of_process(parent: &Cgroup, pid: u32) -> Result<Option<String>, Cgrou
     }))
 }
 
+/// Whether a process is captured: by this agent, by another one, or by one that is dead. What cannot be told (the
+/// process is gone) counts as captured.
+#[must_use]
+pub fn is_captured(pid: u32) -> bool {
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok();
+    let path = text.as_ref().and_then(|text| text.lines().find_map(|line| line.strip_prefix("0::/")));
+    path.is_none_or(is_capture_path)
+}
+
+/// Whether a path below the hierarchy's root leads into a generation (`crewtap-<store>.<number>`).
+fn is_capture_path(path: &str) -> bool {
+    path.starts_with("crewtap-")
+}
+
 #[cfg(test)]
 mod tests;

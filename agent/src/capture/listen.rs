@@ -21,7 +21,7 @@ use nix::{
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::{
     io::{self, IoSlice, IoSliceMut},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket},
     os::fd::{AsFd, AsRawFd},
 };
 
@@ -134,12 +134,12 @@ fn tcp(address: IpAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// The key of a connection that was accepted from `client`: the socket itself does not tell its peer any more when
-/// that has reset it before the accept. It can be asked for once: the kernel forgets the SYN.
+/// The key of a connection that accept returned with the peer `client`. It can be asked for once: the kernel forgets
+/// the SYN. A connection that the client has reset meanwhile has its key too, but no longer tells its peer.
 ///
 /// # Errors
-/// When the connection is gone, or its SYN was not kept (a SYN cookie during a flood): such a connection has no
-/// origin and must be refused (law 2).
+/// When its SYN was not kept (a SYN cookie during a flood): such a connection has no origin and must be refused
+/// (law 2).
 pub fn connection_key(connection: &(impl AsFd + AsRawFd), client: SocketAddr) -> io::Result<ConnectionKey> {
     let listener = socket2::SockRef::from(connection).local_addr()?;
     let listener = listener.as_socket().ok_or_else(|| io::Error::other("not an internet connection"))?;
@@ -152,14 +152,6 @@ pub fn connection_key(connection: &(impl AsFd + AsRawFd), client: SocketAddr) ->
         listener_port: listener.port(),
         sequence,
     })
-}
-
-/// [`connection_key`] of a blocking stream.
-///
-/// # Errors
-/// As for [`connection_key`].
-pub fn stream_key(connection: &TcpStream) -> io::Result<ConnectionKey> {
-    connection_key(connection, connection.peer_addr()?)
 }
 
 /// The sequence number of a SYN, behind its IPv4 (RFC 791) or IPv6 (RFC 8200) header. IPv6 extension headers do not

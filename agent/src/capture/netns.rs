@@ -10,6 +10,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// The namespace of the thread that looks.
+const THIS_THREADS: &str = "/proc/thread-self/ns/net";
 /// `RTF_UP` (route(4)).
 const ROUTE_UP: u32 = 0x1;
 /// `RTF_REJECT`.
@@ -46,7 +48,7 @@ impl NetworkNamespace {
     /// # Errors
     /// When /proc is not mounted.
     pub fn current() -> io::Result<Self> {
-        Self::open(Path::new("/proc/thread-self/ns/net"))
+        Self::open(Path::new(THIS_THREADS))
     }
 
     /// Its number, as in `net:[…]`.
@@ -55,17 +57,20 @@ impl NetworkNamespace {
         self.inode
     }
 
-    /// Runs `work` inside, on a thread of its own: the caller's thread never changes namespace, so there is no way
-    /// back that could fail. Sockets made inside stay there.
+    /// Runs `work` inside, on a thread of its own unless the caller's is there already: the caller's thread never
+    /// changes namespace, so there is no way back that could fail. Sockets made inside stay there.
     ///
     /// # Errors
-    /// When the kernel refuses to enter, or `work` panics.
+    /// When the kernel makes no thread or refuses to enter, or `work` panics on its thread.
     pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> io::Result<T> {
+        if fs::metadata(THIS_THREADS).is_ok_and(|here| here.ino() == self.inode) {
+            return Ok(work());
+        }
         std::thread::scope(|scope| {
-            let inside = scope.spawn(|| {
+            let inside = std::thread::Builder::new().spawn_scoped(scope, || {
                 setns(self.file.as_fd(), CloneFlags::CLONE_NEWNET)?;
                 Ok(work())
-            });
+            })?;
             inside.join().unwrap_or_else(|_| Err(io::Error::other("the work inside the network namespace failed")))
         })
     }

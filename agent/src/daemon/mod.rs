@@ -229,12 +229,10 @@ fn serve(
         let burying = daemon.clone();
         tokio::task::spawn_local(async move { burying.bury_lost_runs().await });
         let handle = Rc::new(Handle(daemon.clone()));
-        let parent = daemon.kernel.parent().clone();
-        let captured = move |pid| !matches!(cgroup::run_of_process(&parent, pid), Ok(None));
         let (clients, connected) = tokio::sync::watch::channel(0);
         ready.tell();
         tokio::select! {
-            served = control::serve(listener, handle, captured, clients) => served.map_err(io("serve the control socket")),
+            served = control::serve(listener, handle, cgroup::is_captured, clients) => served.map_err(io("serve the control socket")),
             read = daemon.watch(events) => read.map_err(io("read the kernel's events")),
             () = daemon.beat() => Ok(()),
             () = workers.ended() => Err(DaemonError::Ended("a thread of the proxy")),

@@ -121,7 +121,7 @@ impl Generation {
         Ok(())
     }
 
-    /// Removes this generation's pins: everything is detached.
+    /// Removes this generation's pins: everything is detached. The store's directory goes with its last generation.
     pub(super) fn remove_pins(&self) -> Result<(), KernelError> {
         remove_pins(&self.pins)?;
         // It stays where a dead agent's processes are left; the next one sees to them.

@@ -1,7 +1,8 @@
 #![allow(clippy::unwrap_used)]
 
-use super::{from_words, has_ipv4_route, has_ipv6_route, ipv4_addresses, ipv6_addresses, to_words};
-use std::net::IpAddr;
+use super::{NetworkNamespace, from_words, has_ipv4_route, has_ipv6_route, ipv4_addresses, ipv6_addresses, to_words};
+use nix::unistd::gettid;
+use std::{env, io, net::IpAddr, path::PathBuf, process::Command};
 
 const HEAD: &str = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n";
 
@@ -57,4 +58,39 @@ fn words_and_addresses() {
     let mapped = to_words("203.0.113.9".parse().unwrap());
     assert_eq!(mapped, to_words("::ffff:203.0.113.9".parse().unwrap()));
     assert_eq!(mapped[3].to_ne_bytes(), [203, 0, 113, 9]);
+}
+
+#[test]
+fn the_callers_own_namespace_needs_no_thread() {
+    let here = NetworkNamespace::current().unwrap();
+    assert_eq!(here.enter(gettid).unwrap(), gettid());
+}
+
+/// The next test's process: a user without threads to spare enters its own namespace, and another one.
+#[test]
+fn without_threads_to_spare() {
+    let Ok(other) = env::var("CREWTAP_TEST_NAMESPACE") else { return };
+    let other = NetworkNamespace::open(&PathBuf::from(other)).unwrap();
+    let here = NetworkNamespace::current().unwrap();
+    let id = nix::unistd::Uid::from_raw(60_987);
+    nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NPROC, 1, 1).unwrap();
+    nix::unistd::setresuid(id, id, id).unwrap();
+    let refused = other.enter(gettid).unwrap_err();
+    assert_eq!(refused.kind(), io::ErrorKind::WouldBlock, "{refused}");
+    assert_eq!(here.enter(gettid).unwrap(), gettid());
+}
+
+#[test]
+fn a_thread_that_cannot_be_made_is_an_error() {
+    let name = format!("ct{}threads", std::process::id());
+    assert!(Command::new("ip").args(["netns", "add", &name]).status().unwrap().success());
+    let test = "capture::netns::tests::without_threads_to_spare";
+    let output = Command::new(env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
+        .env("CREWTAP_TEST_NAMESPACE", format!("/run/netns/{name}"))
+        .output()
+        .unwrap();
+    assert!(Command::new("ip").args(["netns", "del", &name]).status().unwrap().success());
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}{}", String::from_utf8_lossy(&output.stderr));
 }

@@ -1,7 +1,10 @@
 //! Every form of connect is redirected, finds its origin, and shows the client the peer that it asked for.
 
 use super::lab::{Lab, read_all, stdout};
-use crate::capture::kernel::{Family, Mode, Origin};
+use crate::capture::{
+    kernel::{Family, Mode, Origin},
+    listen::connection_key,
+};
 
 /// Runs a client that connects once and sends "hello", and returns what it printed with the origin.
 fn one_connect(lab: &Lab, source: &str) -> (String, Origin) {
@@ -39,4 +42,31 @@ print(os.getpid(), s.getpeername()[0], s.getpeername()[1])"
         assert_eq!((counters.redirected, counters.established), (index as u64 + 1, index as u64 + 1));
     }
     assert_eq!(lab.packets_out(), 0);
+}
+
+/// A client that resets before the proxy accepts is attributed all the same, and leaves nothing behind.
+#[test]
+fn reset_before_accept() {
+    let lab = Lab::new(Mode::Record);
+    let mut taken = 0;
+    for address in ["203.0.113.9", "2001:db8::5"] {
+        let output = lab.run_python(&format!(
+            "for port in range(4000, 4100):
+    s = tcp(socket.AF_INET6 if ':' in '{address}' else socket.AF_INET); s.connect(('{address}', port))
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0)); s.close()"
+        ));
+        assert_eq!(stdout(&output), "");
+        for listener in &lab.listeners.tcp {
+            while let Ok((stream, peer)) = listener.accept() {
+                assert!(stream.peer_addr().is_err(), "not reset");
+                let key = connection_key(&stream, peer).unwrap();
+                let origin = lab.kernel.take_origin(&key).unwrap().expect("no origin");
+                assert_eq!(origin.destination.ip().to_string(), address);
+                taken += 1;
+            }
+        }
+    }
+    assert_eq!(taken, 200);
+    assert_eq!(lab.counters().established, 200);
+    assert!(lab.kernel.origins.keys(1000).unwrap().is_empty());
 }

@@ -1,8 +1,8 @@
 //! An origin belongs to one connection: never to another that uses its port, and also to one that is already over.
 
 use super::lab::{LONG, Lab, read_all, stdout};
-use crate::capture::kernel::Mode;
-use std::{collections::BTreeSet, time::Duration};
+use crate::capture::{kernel::Mode, listen::connection_key};
+use std::collections::BTreeSet;
 
 #[test]
 fn source_ports_under_churn() {
@@ -40,17 +40,18 @@ s = tcp(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 s.bind(('127.0.0.1', 40001)); s.connect(('203.0.113.1', 4443)); s.send(b'last'); print('done')",
     );
     assert_eq!(stdout(&output), "done");
-    // Only now does anybody accept. Connections that were reset may be accepted without an address: those have no key
-    // and take nothing. The living one takes its own.
-    let mut living = Vec::new();
-    while let Some(mut stream) = lab.try_accept(Duration::from_millis(300)) {
-        let Ok(key) = crate::capture::listen::stream_key(&stream) else { continue };
-        let Some(origin) = lab.kernel.take_origin(&key).unwrap() else { continue };
+    // Only now does anybody accept. Each has its own origin, although all used the same port, and one lives.
+    let (mut asked, mut living) = (Vec::new(), Vec::new());
+    while let Ok((mut stream, peer)) = lab.listeners.tcp[0].accept() {
+        let key = connection_key(&stream, peer).unwrap();
+        let destination = lab.kernel.take_origin(&key).unwrap().expect("no origin").destination.ip().to_string();
+        asked.push(destination.clone());
         let mut text = String::new();
         if std::io::Read::read_to_string(&mut stream, &mut text).is_ok() {
-            living.push((text, origin.destination.ip().to_string()));
+            living.push((text, destination));
         }
     }
+    assert_eq!(asked, ["203.0.113.1", "203.0.113.2", "203.0.113.1", "203.0.113.3", "203.0.113.1"]);
     assert_eq!(living, [("last".to_owned(), "203.0.113.1".to_owned())]);
 }
 

@@ -3,7 +3,7 @@
 use crate::capture::{
     Cgroup, Kernel, KernelOptions, Listeners,
     kernel::{Counters, Events, KernelEvent, Mode, Origin, RunOptions},
-    listen::stream_key,
+    listen::connection_key,
     netns::{NetworkNamespace, Reach},
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -133,7 +133,8 @@ impl Lab {
 
     /// The origin of an accepted connection.
     pub fn origin(&self, stream: &TcpStream) -> Option<Origin> {
-        self.kernel.take_origin(&stream_key(stream).unwrap()).unwrap()
+        let key = connection_key(stream, stream.peer_addr().unwrap()).unwrap();
+        self.kernel.take_origin(&key).unwrap()
     }
 
     /// Whether the kernel still has an origin for it (its SYN is gone, so every key of its addresses is asked).

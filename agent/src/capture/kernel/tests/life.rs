@@ -192,7 +192,7 @@ fn the_next_agent_cleans_up(name: &str, run: &std::path::Path) {
     let parent = kernel.parent().path().to_owned();
     kernel.unload().unwrap();
     assert!(!parent.exists());
-    std::fs::remove_dir(format!("/sys/fs/bpf/crewtap/{name}")).unwrap();
+    assert!(!PathBuf::from(format!("/sys/fs/bpf/crewtap/{name}")).exists());
 }
 
 /// A child that is born outside (`CLONE_INTO_CGROUP`) passes no `cgroup_attach_task`; its first exec gives it away.
