@@ -1,4 +1,5 @@
-//! Every limit of the product: its unit and its why. No other file invents a number.
+//! Every limit of what passes through the product: its unit and its why. Intervals and sizes that only one module
+//! knows of stand at its top.
 //!
 //! A limit that a user may change is a default here and a key in `crewtap.toml`.
 
