@@ -29,8 +29,8 @@ use crate::namespace::Namespace;
 use crate::runs::{Counts, Run};
 use crate::selftest;
 
-/// How often a run without events is looked at.
-const LOOK_INTERVAL: Duration = Duration::from_millis(200);
+/// How often a run is looked at whose command has ended while other processes live on.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// How often something that takes milliseconds is looked at.
 const SETTLE_INTERVAL: Duration = Duration::from_millis(5);
@@ -328,23 +328,15 @@ impl Finished {
     }
 }
 
-/// Resolves when the run has had a process and has none any more, or its command was never started.
+/// Resolves when the run's command has ended, or was never started, and no process is left. Of every run the control
+/// socket tells exactly once how its command ended, also when nobody is left who could know.
 async fn until_empty(cgroup: &Cgroup, exit: &mut watch::Receiver<Option<Exit>>) -> io::Result<()> {
+    exit.wait_for(Option::is_some).await.map_err(io::Error::other)?;
     let mut events = cgroup.events().map_err(io::Error::other)?;
-    let mut joined = false;
-    loop {
-        let populated = events.is_populated().map_err(io::Error::other)?;
-        joined |= populated;
-        let over = exit.borrow_and_update().is_some();
-        if !populated && (joined || over) {
-            return Ok(());
-        }
-        tokio::select! {
-            // An unreported exit before anybody joined ends the run; after that only the cgroup counts.
-            changed = exit.changed(), if !over => drop(changed),
-            () = tokio::time::sleep(LOOK_INTERVAL) => {}
-        }
+    while events.is_populated().map_err(io::Error::other)? {
+        tokio::time::sleep(LOOK_INTERVAL).await;
     }
+    Ok(())
 }
 
 fn ended(exit: Option<&Exit>) -> (RunOutcome, Option<i32>) {
