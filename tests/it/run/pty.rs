@@ -28,8 +28,9 @@ impl Terminal {
     pub fn start(command: &[&str], prepare: impl FnOnce(&mut Command)) -> Self {
         let pty = openpty(Some(&SIZE), None).unwrap();
         let slave = |fd: &OwnedFd| Stdio::from(fd.try_clone().unwrap());
-        let mut setsid = Command::new("setsid");
-        setsid.args(["--ctty", "--"]).args(command).env("TERM", "dumb");
+        // Whoever runs the tests in the background ignores the keyboard's signals, and so would the shell.
+        let mut setsid = Command::new("env");
+        setsid.args(["--default-signal", "setsid", "--ctty", "--"]).args(command).env("TERM", "dumb");
         setsid.stdin(slave(&pty.slave)).stdout(slave(&pty.slave)).stderr(slave(&pty.slave));
         prepare(&mut setsid);
         let child = setsid.spawn().unwrap();
