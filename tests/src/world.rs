@@ -42,7 +42,6 @@ pub const NAMES: &[(&str, &[&str])] = &[
     ("api.internal", &["10.77.0.20", "fd77::20"]),
     ("pg.internal", &["10.77.0.30", "fd77::30"]),
     ("ssh.internal", &["10.77.0.40"]),
-    ("pypi.org", &["10.77.0.50"]),
     ("app.crewai.com", &["10.77.0.50"]),
     ("raw.githubusercontent.com", &["10.77.0.50"]),
 ];

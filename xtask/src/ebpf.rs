@@ -1,7 +1,7 @@
 //! `cargo xtask ebpf [--check]`: builds the kernel programs and writes the committed object, or compares with it.
 //!
 //! The toolchain is Debian's rustc-web (whose packages hold a core library for BPF), unpacked into a cache directory
-//! without being installed, and bpf-linker from crates.io, linked with the same LLVM. Nothing else on the machine is
+//! without being installed, and bpf-linker by cargo install, linked with the same LLVM. Nothing else on the machine is
 //! changed. A host build of crewtap needs none of it: it includes the committed object.
 
 use anyhow::{Context, Result, bail, ensure};
@@ -24,7 +24,7 @@ use std::{
 /// The compiler packages that built the committed object. When a mirror has dropped this version, what it serves is
 /// taken, and the comparison is only as strong as two compilers allow.
 const PINNED_VERSION: &str = "1.96.0+dfsg1-1~deb12u2";
-/// bpf-linker on crates.io.
+/// bpf-linker, from the registry of crates.
 const LINKER_VERSION: &str = "0.13.0";
 /// The target of the kernel programs.
 const TARGET: &str = "bpfel-unknown-none";
@@ -48,7 +48,7 @@ pub fn run(options: &Options) -> Result<()> {
             println!("ebpf: NOT CHECKED: no BPF toolchain can be had here; the committed object is used as it is");
             return Ok(());
         }
-        bail!("no BPF toolchain can be had here; it needs Debian's package rustc-web, and bpf-linker from crates.io");
+        bail!("no BPF toolchain can be had here; it needs Debian's package rustc-web, and bpf-linker from the registry of crates");
     };
     let built = toolchain.build(root)?;
     let record = format!("sha256 {}\n{}", hex(&built), toolchain.versions()?);
@@ -137,7 +137,7 @@ impl Toolchain {
             return Ok(Some(toolchain));
         }
         let Some(packages) = packages()? else { return Ok(None) };
-        // Whatever is missing (a package that a mirror has dropped, crates.io): the caller says that nothing was built.
+        // Whatever is missing (a package that a mirror has dropped, a registry): the caller says that nothing was built.
         if let Err(error) = toolchain.fetch(&packages).and_then(|()| toolchain.versions()) {
             println!("ebpf: {error:#}");
             return Ok(None);

@@ -31,7 +31,7 @@ class Telemetry(Exchange):
 
 
 class Nothing(Exchange):
-    """pypi.org and others: reachable, and without what is asked for."""
+    """Hosts that the crew also calls: reachable, and without what is asked for."""
 
     def reply(self, method, path, body):
         return 404, {"message": "Not Found"}

@@ -35,7 +35,7 @@ def main():
     web.listen("telemetry", at("telemetry.crewai.com"), 4319, Telemetry, accepted, tls("telemetry.crewai.com"))
     web.listen("api", at("api.internal"), 80, CompanyApi, accepted)
     web.listen("api-tls", at("api.internal"), 443, CompanyApi, accepted, tls("api.internal"))
-    web.listen("elsewhere", at("pypi.org"), 443, Nothing, accepted, tls("pypi.org"))
+    web.listen("elsewhere", at("app.crewai.com"), 443, Nothing, accepted, tls("app.crewai.com"))
     print("ready", flush=True)
     signal.pause()
 

@@ -23,7 +23,7 @@ pub enum Server {
     Api,
     /// `api.internal:443`
     ApiTls,
-    /// `pypi.org:443` and others
+    /// `app.crewai.com:443` and others
     Elsewhere,
     /// `pg.internal:5432`
     Postgres,
