@@ -21,7 +21,7 @@ fn main() -> anyhow::Result<()> {
         ["serve", address] => serve(address),
         ["relay", address, target] => relay(address, target),
         ["load", address, what, count] => load(address, what, count.parse()?),
-        _ => bail!("usage: bench_peer serve ADDR | relay ADDR TARGET | load ADDR connect|ping|down|up COUNT"),
+        _ => bail!("usage: bench_peer serve ADDR | relay ADDR TARGET | load ADDR dial|connect|ping|down|up COUNT"),
     }
 }
 
@@ -83,6 +83,7 @@ fn load(address: &str, what: &str, count: u64) -> anyhow::Result<()> {
     let begin = Instant::now();
     let (mut times, bytes) = match what {
         "connect" => (connects(address, count)?, 0),
+        "dial" => (dials(address, count)?, 0),
         "ping" => (pings(address, count)?, 0),
         "down" | "up" => (Vec::new(), stream(address, what, count)?),
         _ => bail!("no such load: {what}"),
@@ -105,6 +106,19 @@ fn open(address: &str, what: u8, count: u64) -> anyhow::Result<TcpStream> {
     head.extend(count.to_be_bytes());
     stream.write_all(&head)?;
     Ok(stream)
+}
+
+/// connect(2) alone: what the kernel side costs.
+fn dials(address: &str, count: u64) -> anyhow::Result<Vec<f64>> {
+    (0..count)
+        .map(|_| {
+            let begin = Instant::now();
+            let stream = TcpStream::connect(address)?;
+            let took = begin.elapsed().as_secs_f64() * 1e6;
+            drop(stream);
+            Ok(took)
+        })
+        .collect()
 }
 
 /// From connect to the first byte back: with a proxy that accepts at once, connect alone says little.

@@ -37,6 +37,9 @@ const ARMS: [&str; 3] = ["direct", "tokio", "crewtap"];
 /// Loads: what, how many.
 const LOADS: [(&str, u64); 4] = [("connect", 1500), ("ping", 8000), ("down", 4000), ("up", 4000)];
 
+/// Connects in a row where connect alone is measured.
+const DIALS: u64 = 2000;
+
 const SERVER: &str = "127.0.0.1:7801";
 const RELAY: &str = "127.0.0.1:7802";
 
@@ -50,7 +53,9 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     build.current_dir(clone_root()).args(["build", "--release", "-p", "crewtap", "--bins", "--examples"]);
     loudly(&mut build)?;
     let mut lines = Vec::new();
-    let place = Place::make()?;
+    let mut place = Place::make()?;
+    attached(&mut place, options.rounds, &mut lines)?;
+    place.start_agent()?;
     measure(&place, options.rounds, &mut lines)?;
     drop(place);
     journal(&mut lines)?;
@@ -78,13 +83,33 @@ impl Place {
         let peer = release("examples/bench_peer");
         place.start(&[&peer, "serve", SERVER])?;
         place.start(&[&peer, "relay", RELAY, SERVER])?;
-        let mut agent = place.inside(&[&release("crewtap"), "--data-dir", &place.store(), "agent"]);
-        let agent = agent.stdout(Stdio::null()).stderr(Stdio::null()).spawn().context("cannot start the agent")?;
-        place.agent = agent.id();
-        place.children.push(agent);
-        // The first run waits for the agent; what it costs is nobody's measure.
-        quietly(&mut place.captured(&["true"])).or_else(|_| quietly(&mut place.captured(&["true"])))?;
         Ok(place)
+    }
+
+    /// Starts an agent, and waits until a first run has gone through it; what that costs is nobody's measure.
+    fn start_agent(&mut self) -> Result<()> {
+        let mut agent = self.inside(&[&release("crewtap"), "--data-dir", &self.store(), "agent"]);
+        let agent = agent.stdout(Stdio::null()).stderr(Stdio::null()).spawn().context("cannot start the agent")?;
+        self.agent = agent.id();
+        self.children.push(agent);
+        // A run that finds no agent would start one of its own.
+        let socket = self.store.join("control.sock");
+        for _ in 0..500 {
+            if socket.exists() {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        quietly(&mut self.captured(&["true"])).map(drop)
+    }
+
+    /// Ends the agent: afterwards nothing is attached.
+    fn stop_agent(&mut self) -> Result<()> {
+        let mut agent = self.children.pop().context("there is no agent")?;
+        let pid = nix::unistd::Pid::from_raw(agent.id().cast_signed());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM)?;
+        ensure!(agent.wait()?.success(), "the agent did not end well");
+        Ok(())
     }
 
     fn store(&self) -> String {
@@ -157,6 +182,22 @@ fn cpu_seconds(pid: u32) -> f64 {
     let fields = line.rsplit(')').next().unwrap_or_default().split_ascii_whitespace();
     let ticks: f64 = fields.skip(11).take(2).filter_map(|field| field.parse::<f64>().ok()).sum();
     ticks / 100.0
+}
+
+/// connect(2) alone: without an agent on the host, with one but outside of a run, and inside. An agent starts and ends in
+/// every round.
+fn attached(place: &mut Place, rounds: usize, lines: &mut Vec<Line>) -> Result<()> {
+    let (mut outside, mut inside) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        let without = figure(&place.load("direct", "dial", DIALS)?.0);
+        place.start_agent()?;
+        outside.push(figure(&place.load("direct", "dial", DIALS)?.0) / without);
+        inside.push(figure(&place.load("crewtap", "dial", DIALS)?.0) / without);
+        place.stop_agent()?;
+    }
+    lines.push(Line { name: "connect p50, attached / no agent", goal: None, value: median(outside), unit: "x" });
+    lines.push(Line { name: "connect p50, redirected / no agent", goal: None, value: median(inside), unit: "x" });
+    Ok(())
 }
 
 /// Every round runs every load through every arm; ratios are taken within the round.

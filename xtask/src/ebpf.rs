@@ -48,7 +48,9 @@ pub fn run(options: &Options) -> Result<()> {
             println!("ebpf: NOT CHECKED: no BPF toolchain can be had here; the committed object is used as it is");
             return Ok(());
         }
-        bail!("no BPF toolchain can be had here; it needs Debian's package rustc-web, and bpf-linker from the registry of crates");
+        bail!(
+            "no BPF toolchain can be had here; it needs Debian's package rustc-web, and bpf-linker from the registry of crates"
+        );
     };
     let built = toolchain.build(root)?;
     let record = format!("sha256 {}\n{}", hex(&built), toolchain.versions()?);
