@@ -262,13 +262,15 @@ impl Follower {
         }
         let (mut bytes, mut batch) = (0, Vec::new());
         let mut broken = None;
-        while bytes < limits::FOLLOW_BATCH_BYTES && batch.len() < limits::INDEX_BATCH_EVENTS {
+        // A record behind `end` must not be read: the cursor goes on, and it would be missing.
+        while cursor.position() < end && bytes < limits::FOLLOW_BATCH_BYTES && batch.len() < limits::INDEX_BATCH_EVENTS
+        {
             match cursor.next_record() {
-                Ok(Some(record)) if record.leaf < end => {
+                Ok(Some(record)) => {
                     bytes += record.payload.len();
                     batch.push(record);
                 }
-                Ok(_) => break,
+                Ok(None) => break,
                 Err(e) => {
                     broken = Some(e.to_string());
                     break;
