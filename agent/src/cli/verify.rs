@@ -30,6 +30,8 @@ struct Summary {
     signed: u64,
     checkpoints: u64,
     erased: u64,
+    segments: u64,
+    sealed: u64,
     findings: u64,
 }
 
@@ -62,6 +64,8 @@ pub(super) fn print(report: &Report, screen: &mut Screen) -> anyhow::Result<bool
             signed: report.signed,
             checkpoints: report.checkpoints,
             erased: report.erased,
+            segments: report.segments,
+            sealed: report.sealed,
             findings,
         })?;
         return Ok(intact);
@@ -74,8 +78,12 @@ pub(super) fn print(report: &Report, screen: &mut Screen) -> anyhow::Result<bool
     if report.findings.more > 0 {
         screen.line(&format!("… and {} more", counted_of(report.findings.more, "finding", "findings")))?;
     }
+    let sealed = match report.sealed {
+        0 => String::new(),
+        sealed => format!(" in {} ({sealed} sealed)", counted_of(report.segments, "segment", "segments")),
+    };
     let words = format!(
-        "{}, {} under {}",
+        "{}{sealed}, {} under {}",
         counted_of(report.records, "record", "records"),
         report.signed,
         counted_of(report.checkpoints, "signed checkpoint", "signed checkpoints"),

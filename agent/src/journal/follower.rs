@@ -323,6 +323,7 @@ impl Follower {
             self.tell(shared, signed);
         }
         self.report(shared);
+        shared.sealing.signed(size);
         Ok(())
     }
 

@@ -3,13 +3,17 @@
 //! ```text
 //! append -> writer (segment file) .. follower: tree, tiles, sink (the index), checkpoints
 //!                                 .. syncer: fdatasync for those who wait, and before each checkpoint
+//!                                 .. sealer: full segments that are signed, compressed in their place
 //! ```
 //! Never queues: an append is in the file when it returns, or it failed. Nobody is woken by it.
 
 mod follower;
+mod pack;
 mod reader;
 mod recover;
 mod scan;
+mod seal;
+mod sealed;
 mod segment;
 mod signed;
 mod store;
@@ -38,6 +42,7 @@ pub use verify::{Report, verify};
 use crate::clock;
 use follower::{Checkpoints, Desk, Follower, Pause};
 use reader::Cursor;
+use seal::{Sealer, Sealing};
 use store::{Keys, Lock};
 use sync::Syncer;
 use writer::{Burst, State, Writer};
@@ -157,6 +162,7 @@ pub(crate) struct Shared {
     end: AtomicU64,
     syncer: Syncer,
     desk: Desk,
+    sealing: Sealing,
 }
 
 impl Shared {
@@ -225,6 +231,7 @@ struct Inner {
 struct Threads {
     follower: JoinHandle<Result<(), JournalError>>,
     syncer: JoinHandle<()>,
+    sealer: JoinHandle<()>,
     _lock: Lock,
 }
 
@@ -267,13 +274,16 @@ impl Journal {
             writer: Mutex::new(writer),
             syncer: Syncer::new(),
             desk: Desk::new(),
+            sealing: Sealing::new(),
         });
         if let Some(cut_bytes) = ready.end.cut {
             let next = ready.end.next;
             shared.append_event(&Event::new(clock::now(), bodies::Recovered { from: next, to: next, cut_bytes }))?;
         }
+        let sealer = Sealer::new(layout.clone(), verifier.clone(), bytes);
         let reader = Reader::of(layout, verifier.clone());
         let signed = ready.tree.size();
+        shared.sealing.signed(signed);
         let follower = Follower {
             cursor: Cursor::new(reader.clone(), signed),
             tree: ready.tree,
@@ -283,7 +293,7 @@ impl Journal {
             checkpoints: Checkpoints { signed, untold: ready.end.untold, ..Checkpoints::default() },
             pause: Pause::default(),
         };
-        let threads = spawn(&shared, follower, lock)?;
+        let threads = spawn(&shared, follower, sealer, lock)?;
         let (durability, store_key) = (options.durability, keys.store);
         let inner = Inner { shared, durability, verifier, store_key, threads: Mutex::new(Some(threads)) };
         Ok(Self { inner: Arc::new(inner) })
@@ -398,15 +408,17 @@ impl Inner {
                 writer.state = State::Closed;
             }
         }
+        self.shared.sealing.stop();
         self.shared.desk.stop();
         let followed = threads.follower.join();
         self.shared.syncer.stop();
         let synced = threads.syncer.join();
+        let sealed = threads.sealer.join();
         // The spare is nobody's evidence; the next agent makes its own.
         locked(&self.shared.writer).spare = None;
         let _ = segment::remove_spares(&self.shared.layout);
-        match (followed, synced) {
-            (Ok(outcome), Ok(())) => outcome,
+        match (followed, synced, sealed) {
+            (Ok(outcome), Ok(()), Ok(())) => outcome,
             _ => Err(JournalError::Failed("a thread of the journal ended early".into())),
         }
     }
@@ -420,13 +432,14 @@ impl Drop for Inner {
     }
 }
 
-fn spawn(shared: &Arc<Shared>, follower: Follower, lock: Lock) -> Result<Threads, JournalError> {
+fn spawn(shared: &Arc<Shared>, follower: Follower, sealer: Sealer, lock: Lock) -> Result<Threads, JournalError> {
     let start = |name: &str| std::thread::Builder::new().name(name.into());
     let failed = |e| JournalError::io("start a thread for", &shared.layout.journal(), e);
-    let (for_sync, for_follow) = (Arc::clone(shared), Arc::clone(shared));
+    let (for_sync, for_follow, for_seal) = (Arc::clone(shared), Arc::clone(shared), Arc::clone(shared));
     let syncer = start("journal-sync").spawn(move || for_sync.syncer.run(&for_sync.writer)).map_err(failed)?;
     let follower = start("journal-follow").spawn(move || follower.run(&for_follow)).map_err(failed)?;
-    Ok(Threads { follower, syncer, _lock: lock })
+    let sealer = start("journal-seal").spawn(move || for_seal.sealing.run(sealer)).map_err(failed)?;
+    Ok(Threads { follower, syncer, sealer, _lock: lock })
 }
 
 /// A lock whose holder panicked holds a value that is still whole: every change to it is made in one go.

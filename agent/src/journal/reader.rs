@@ -4,7 +4,7 @@
 //! signed checkpoint covers it; then it is damage, and an error.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -15,13 +15,14 @@ use crewtap_core::chain::note::{SignedTree, VerifierKey};
 use crewtap_core::event::EventError;
 
 use super::scan::{Found, Scan};
+use super::sealed::Source;
 use super::store::Layout;
 use super::{locked, segment};
 
 /// Every how many records a place in a segment is remembered.
 const MARK_EVERY: u64 = 64;
 
-/// Segments whose places are remembered; each holds a file open.
+/// Segments whose places are remembered. Files are not kept open: one that was sealed would stay on the disk.
 const SEGMENTS_KNOWN: usize = 64;
 
 /// How often a place is read anew before what is wrong there is taken for damage.
@@ -75,11 +76,10 @@ pub enum ReadError {
 /// Known places of one segment, front to back.
 #[derive(Debug)]
 struct Marks {
-    first: u64,
-    limit: u64,
     /// Numbers and offsets.
     known: Vec<(u64, u64)>,
-    scan: Scan,
+    /// Number and offset of the record after those.
+    next: (u64, u64),
 }
 
 /// Reads a store, whether or not an agent writes to it.
@@ -145,10 +145,12 @@ impl Reader {
     pub fn len(&self) -> Result<u64, ReadError> {
         let firsts = self.firsts()?;
         let Some(last) = firsts.last() else { return Ok(0) };
-        let mut all = locked(&self.marks);
-        let marks = self.marks(&mut all, *last, u64::MAX)?;
-        marks.walk(u64::MAX).map_err(|source| self.io(*last, source))?;
-        Ok(marks.scan.next)
+        let source = self.open_segment(*last)?;
+        let io_error = |source| self.io(*last, source);
+        let (number, offset) = self.near(&source, *last, u64::MAX, u64::MAX).map_err(io_error)?;
+        let mut scan = Scan::new(source, offset, number, u64::MAX);
+        while !matches!(scan.step().map_err(io_error)?, Found::End { .. }) {}
+        Ok(scan.next)
     }
 
     /// Whether the journal has no record.
@@ -195,10 +197,9 @@ impl Reader {
             };
         };
         let limit = firsts.get(after).copied().unwrap_or(u64::MAX);
-        let near = self.marks(&mut locked(&self.marks), first, limit)?.near(leaf);
-        let (number, offset) = near.map_err(|source| self.io(first, source))?;
-        let file = File::open(self.layout.segment(first)).map_err(|source| self.io(first, source))?;
-        let mut place = Place { scan: Scan::new(Arc::new(file), offset, number, limit), pending: None };
+        let source = self.open_segment(first)?;
+        let (number, offset) = self.near(&source, first, limit, leaf).map_err(|source| self.io(first, source))?;
+        let mut place = Place { scan: Scan::new(source, offset, number, limit), pending: None };
         while place.scan.next < leaf {
             let from = place.scan.next;
             match place.scan.step().map_err(|source| self.io(first, source))? {
@@ -213,51 +214,58 @@ impl Reader {
         Ok(Some(place))
     }
 
-    fn marks<'m>(&self, all: &'m mut BTreeMap<u64, Marks>, first: u64, limit: u64) -> Result<&'m mut Marks, ReadError> {
+    /// Opens a segment; its header is checked the first time.
+    fn open_segment(&self, first: u64) -> Result<Arc<Source>, ReadError> {
+        let path = self.layout.segment(first);
+        if locked(&self.marks).contains_key(&first) {
+            let source = Source::open(&path).map_err(|source| self.io(first, source))?;
+            return Ok(Arc::new(source));
+        }
+        let opened = segment::open(&self.layout, self.store, first);
+        let (source, header) = opened.map_err(|source| self.io(first, source))?;
+        header.map_err(|fault| ReadError::Header { path, fault })?;
+        let mut all = locked(&self.marks);
         while all.len() >= SEGMENTS_KNOWN && !all.contains_key(&first) {
             all.pop_first();
         }
-        let marks = match all.entry(first) {
-            std::collections::btree_map::Entry::Occupied(known) => known.into_mut(),
-            std::collections::btree_map::Entry::Vacant(new) => {
-                let (file, header) =
-                    segment::open(&self.layout, self.store, first).map_err(|source| self.io(first, source))?;
-                header.map_err(|fault| ReadError::Header { path: self.layout.segment(first), fault })?;
-                let scan = Scan::new(file, HEADER_BYTES as u64, first, limit);
-                new.insert(Marks { first, limit, known: Vec::new(), scan })
-            }
-        };
-        if marks.limit != limit {
-            (marks.limit, marks.scan.limit) = (limit, limit);
+        all.entry(first).or_insert_with(|| Marks::new(first));
+        Ok(source)
+    }
+
+    /// A known place at or before a record.
+    fn near(&self, source: &Arc<Source>, first: u64, limit: u64, leaf: u64) -> io::Result<(u64, u64)> {
+        if let Some(near) = source.near(leaf) {
+            return Ok(near);
         }
-        Ok(marks)
+        let mut all = locked(&self.marks);
+        let marks = all.entry(first).or_insert_with(|| Marks::new(first));
+        if marks.next.0 <= leaf {
+            marks.walk(source, limit, leaf)?;
+        }
+        let after = marks.known.partition_point(|(number, _)| *number <= leaf);
+        let known = after.checked_sub(1).and_then(|at| marks.known.get(at)).copied();
+        Ok(known.unwrap_or((first, HEADER_BYTES as u64)))
     }
 }
 
 impl Marks {
+    fn new(first: u64) -> Self {
+        Self { known: Vec::new(), next: (first, HEADER_BYTES as u64) }
+    }
+
     /// Goes on until a number is passed, or to the end of what is written.
-    fn walk(&mut self, leaf: u64) -> io::Result<()> {
-        self.scan.refresh();
-        while self.scan.next <= leaf {
-            let before = (self.scan.next, self.scan.offset);
-            match self.scan.step()? {
+    fn walk(&mut self, source: &Arc<Source>, limit: u64, leaf: u64) -> io::Result<()> {
+        let mut scan = Scan::new(Arc::clone(source), self.next.1, self.next.0, limit);
+        while scan.next <= leaf {
+            let before = (scan.next, scan.offset);
+            match scan.step()? {
                 Found::Record { .. } if before.0.is_multiple_of(MARK_EVERY) => self.known.push(before),
                 Found::End { .. } => break,
                 _ => {}
             }
+            self.next = (scan.next, scan.offset);
         }
-        self.scan.refresh();
         Ok(())
-    }
-
-    /// A known place at or before a record.
-    fn near(&mut self, leaf: u64) -> io::Result<(u64, u64)> {
-        if self.scan.next <= leaf {
-            self.walk(leaf)?;
-        }
-        let after = self.known.partition_point(|(number, _)| *number <= leaf);
-        let known = after.checked_sub(1).and_then(|at| self.known.get(at)).copied();
-        Ok(known.unwrap_or((self.first, HEADER_BYTES as u64)))
     }
 }
 

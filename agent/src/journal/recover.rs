@@ -15,6 +15,7 @@ use crewtap_core::chain::tree::Tree;
 use crewtap_core::event::{Body, Event};
 
 use super::scan::{Found, Scan};
+use super::sealed::Source;
 use super::segment::{self, Spare};
 use super::signed::{self, Tiles};
 use super::store::Layout;
@@ -79,11 +80,16 @@ fn fresh(layout: &Layout, key: &VerifierKey, bytes: u64, signed: Option<&SignedT
     if let Some(signed) = signed.filter(|signed| signed.size > 0) {
         return Err(JournalError::Tampered(format!("all segments are gone; {} records were signed", signed.size)));
     }
+    begin(layout, key, bytes, 0)
+}
+
+/// Makes an empty segment that begins with the record `next`.
+fn begin(layout: &Layout, key: &VerifierKey, bytes: u64, next: u64) -> Result<End, JournalError> {
     let made = Spare::make(layout, layout.spare(), bytes)
-        .and_then(|spare| spare.activate(layout, key.store(), 0))
+        .and_then(|spare| spare.activate(layout, key.store(), next))
         .and_then(|file| file.sync_all().map(|()| file));
-    let file = made.map_err(|e| JournalError::io("make the first segment", &layout.segment(0), e))?;
-    Ok(End { file, capacity: bytes, offset: HEADER_BYTES as u64, next: 0, cut: None, untold: None })
+    let file = made.map_err(|e| JournalError::io("make the first segment", &layout.segment(next), e))?;
+    Ok(End { file, capacity: bytes, offset: HEADER_BYTES as u64, next, cut: None, untold: None })
 }
 
 /// The way from the newest checkpoint to the end.
@@ -109,6 +115,17 @@ impl Walk<'_> {
         let mut end = None;
         while let [first, after @ ..] = rest {
             let limit = after.first().copied().unwrap_or(u64::MAX);
+            if let Some(next) = self.sealed(*first, limit)? {
+                // What follows it was lost with the power, or taken away: then a checkpoint will tell.
+                end = if after.is_empty() {
+                    self.refuse_below(next)?;
+                    Some(begin(self.layout, self.key, bytes, next)?)
+                } else {
+                    None
+                };
+                rest = after;
+                continue;
+            }
             let (mut last, broken) = self.segment(*first, limit)?;
             let follows = after.first().is_none_or(|next| *next == last.next) && !broken;
             if !follows && !after.is_empty() {
@@ -128,6 +145,28 @@ impl Walk<'_> {
         Ok(end)
     }
 
+    /// Reads a segment, if it is a sealed one: the number after its last record. All of it was signed, so that
+    /// nothing of it may be damaged.
+    fn sealed(&mut self, first: u64, limit: u64) -> Result<Option<u64>, JournalError> {
+        let path = self.layout.segment(first);
+        let io_error = |e| JournalError::io("recover the segment", &path, e);
+        let (source, header) = segment::open(self.layout, self.key.store(), first).map_err(io_error)?;
+        if source.sealed().is_none() {
+            return Ok(None);
+        }
+        let damaged = |why: &str| Err(JournalError::Tampered(format!("{}: {why}", path.display())));
+        if let Err(fault) = header {
+            return damaged(&fault.to_string());
+        }
+        let mut scan = Scan::new(source, HEADER_BYTES as u64, first, limit);
+        let cut = self.records(&mut scan).map_err(io_error)?;
+        let next = cut.end.1;
+        if !cut.clean || next > self.size() || (limit != u64::MAX && next != limit) {
+            return damaged(&format!("record {next} in this sealed segment is damaged or missing"));
+        }
+        Ok(Some(next))
+    }
+
     /// Reads one segment; true when it does not go on to the next one.
     fn segment(&mut self, first: u64, limit: u64) -> Result<(End, bool), JournalError> {
         let path = self.layout.segment(first);
@@ -139,20 +178,21 @@ impl Walk<'_> {
             self.refuse_below_because(first, &format!("{}: {fault}", path.display()))?;
             file.write_all_at(&frame::header(self.key.store(), first), 0).map_err(io_error)?;
         }
-        let shared = Arc::new(file.try_clone().map_err(io_error)?);
+        let shared = Arc::new(Source::Plain(file.try_clone().map_err(io_error)?));
         let mut scan = Scan::new(shared, HEADER_BYTES as u64, first, limit);
-        let cut = self.records(&mut scan, &path).map_err(io_error)?;
+        let cut = self.records(&mut scan).map_err(io_error)?;
         let (offset, next) = cut.end;
         let len = file.metadata().map_err(io_error)?.len();
-        if let Some(dirty) = cut.dirty {
+        let dirty = if cut.clean { None } else { Some(last_dirty(&file, offset).map_err(io_error)?) };
+        if let Some(dirty) = dirty {
             self.refuse_below_because(next, &format!("record {next} in {} is damaged", path.display()))?;
             segment::zero(&file, offset, dirty).and_then(|()| file.sync_data()).map_err(io_error)?;
         }
-        let end = End { file, capacity: len, offset, next, cut: cut.dirty.map(|to| to - offset), untold: None };
-        Ok((end, cut.dirty.is_some()))
+        let end = End { file, capacity: len, offset, next, cut: dirty.map(|to| to - offset), untold: None };
+        Ok((end, dirty.is_some()))
     }
 
-    fn records(&mut self, scan: &mut Scan, path: &std::path::Path) -> io::Result<Cut> {
+    fn records(&mut self, scan: &mut Scan) -> io::Result<Cut> {
         loop {
             let end = (scan.offset, scan.next);
             match scan.step()? {
@@ -165,10 +205,9 @@ impl Walk<'_> {
                         self.told |= told.size == self.size();
                     }
                 }
-                Found::End { garbage: None, .. } => return Ok(Cut { end, dirty: None }),
+                Found::End { garbage: None, .. } => return Ok(Cut { end, clean: true }),
                 Found::Gap { .. } | Found::Displaced { .. } | Found::End { .. } => {
-                    let dirty = last_dirty(&File::open(path)?, end.0)?;
-                    return Ok(Cut { end, dirty: Some(dirty) });
+                    return Ok(Cut { end, clean: false });
                 }
             }
         }
@@ -204,8 +243,8 @@ impl Walk<'_> {
 struct Cut {
     /// Offset and number of the next record.
     end: (u64, u64),
-    /// The byte after the last one that is not zero.
-    dirty: Option<u64>,
+    /// Nothing but zeros follows.
+    clean: bool,
 }
 
 /// The byte after the last one that is not zero, from `offset` on.

@@ -2,30 +2,25 @@
 //!
 //! Never trusts a length before the checksum behind it has been checked, and holds one record at a time.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
 use crewtap_core::chain::frame::{self, Frame, FrameFault};
 use crewtap_core::limits;
 
+use super::sealed::{Source, View};
+
 /// A sliding view of a file, so that small records cost no system call each.
 #[derive(Debug)]
 pub(super) struct Window {
-    file: Arc<File>,
+    file: View,
     start: u64,
     bytes: Vec<u8>,
 }
 
 impl Window {
-    pub(super) fn new(file: Arc<File>) -> Self {
-        Self { file, start: 0, bytes: Vec::new() }
-    }
-
-    /// Forgets what was read: the file may have changed since.
-    pub(super) fn forget(&mut self) {
-        self.bytes = Vec::new();
+    pub(super) fn new(source: Arc<Source>) -> Self {
+        Self { file: View::new(source), start: 0, bytes: Vec::new() }
     }
 
     /// `len` bytes at `offset`; fewer at the end of the file.
@@ -131,13 +126,18 @@ pub(super) struct Scan {
 
 impl Scan {
     /// From a place that is known to be a record's beginning.
-    pub(super) fn new(file: Arc<File>, offset: u64, next: u64, limit: u64) -> Self {
-        Self { window: Window::new(file), offset, next, limit }
+    pub(super) fn new(source: Arc<Source>, offset: u64, next: u64, limit: u64) -> Self {
+        Self { window: Window::new(source), offset, next, limit }
     }
 
-    /// Forgets what was read: the file may have changed since.
-    pub(super) fn refresh(&mut self) {
-        self.window.forget();
+    /// The segment that is read, and what was found wrong with its file so far.
+    pub(super) fn file(&self) -> &View {
+        &self.window.file
+    }
+
+    /// The bytes of the record that [`Self::step`] has just found.
+    pub(super) fn bytes(&self, offset: u64, bytes: usize) -> Option<&[u8]> {
+        self.window.have(offset, bytes)
     }
 
     /// Goes to what stands next. After an [`Found::End`] it may be called again: the file may have grown.

@@ -2,6 +2,7 @@
 //!
 //! Never writes a record; that is `writer`'s alone.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt as _;
@@ -14,28 +15,28 @@ use crewtap_core::limits;
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 
+use super::sealed::{Source, View};
 use super::store::{Layout, segment_first};
 
 /// First records of all segments, in order.
 pub(super) fn list(layout: &Layout) -> io::Result<Vec<u64>> {
-    let mut firsts = Vec::new();
-    for entry in fs::read_dir(layout.journal())? {
-        firsts.extend(entry?.file_name().to_str().and_then(segment_first));
+    let mut firsts = BTreeSet::new();
+    // Some file systems may list a file that is replaced at this moment neither as the old nor as the new one.
+    for _ in 0..2 {
+        for entry in fs::read_dir(layout.journal())? {
+            firsts.extend(entry?.file_name().to_str().and_then(segment_first));
+        }
     }
-    firsts.sort_unstable();
-    Ok(firsts)
+    Ok(firsts.into_iter().collect())
 }
 
 /// Opens a segment for reading and checks its header.
-pub(super) fn open(layout: &Layout, store: Ulid, first: u64) -> io::Result<(Arc<File>, Result<(), HeaderFault>)> {
-    let file = File::open(layout.segment(first))?;
+pub(super) fn open(layout: &Layout, store: Ulid, first: u64) -> io::Result<(Arc<Source>, Result<(), HeaderFault>)> {
+    let source = Arc::new(Source::open(&layout.segment(first))?);
     let mut header = [0; frame::HEADER_BYTES];
-    let checked = match file.read_exact_at(&mut header, 0) {
-        Ok(()) => frame::check_header(&header, store, first),
-        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Err(HeaderFault::Changed),
-        Err(e) => return Err(e),
-    };
-    Ok((Arc::new(file), checked))
+    let read = View::new(Arc::clone(&source)).read_at(&mut header, 0)?;
+    let checked = frame::check_header(header.get(..read).unwrap_or_default(), store, first);
+    Ok((source, checked))
 }
 
 /// Makes a file with room for a whole segment, or none at all.
@@ -117,9 +118,9 @@ impl Spare {
     }
 }
 
-/// Removes spares of an earlier life.
+/// Removes spares of an earlier life, and a sealed segment that was not finished.
 pub(super) fn remove_spares(layout: &Layout) -> io::Result<()> {
-    for path in [layout.spare(), layout.spare_now()] {
+    for path in [layout.spare(), layout.spare_now(), layout.sealing()] {
         match fs::remove_file(path) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
             _ => {}

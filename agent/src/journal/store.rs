@@ -78,6 +78,12 @@ impl Layout {
         self.journal().join("spare.now")
     }
 
+    /// Where a segment is sealed, before it takes the plain one's place.
+    #[must_use]
+    pub(super) fn sealing(&self) -> PathBuf {
+        self.journal().join("sealing")
+    }
+
     /// The store's public key.
     #[must_use]
     pub fn host_pub(&self) -> PathBuf {
@@ -186,7 +192,14 @@ fn give(file: &File, mode: u32, group: Option<Gid>) -> io::Result<()> {
 /// The lock of the one agent that writes; gone with the process, however it ends.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for Lock {
+    /// A child that was forked and has not executed its program yet shares the lock: closing the file would not do.
+    fn drop(&mut self) {
+        let _ = fcntl(&self.file, FcntlArg::F_OFD_SETLK(&whole(libc::F_UNLCK)));
+    }
 }
 
 impl Lock {
@@ -205,7 +218,7 @@ impl Lock {
         }
         file.set_len(0).map_err(io_error)?;
         (&file).write_all(format!("{}\n", std::process::id()).as_bytes()).map_err(io_error)?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
     }
 
     /// Whether an agent writes to this store at the moment; asked without getting in its way.

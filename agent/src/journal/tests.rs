@@ -61,6 +61,7 @@ fn what_is_appended_is_read_back_now_and_after_the_agent() {
 
 mod crash;
 mod disk;
+mod sealing;
 mod tamper;
 
 #[test]

@@ -27,6 +27,9 @@ const RECENT: usize = 8;
 /// How often a file that a live agent replaces is looked for.
 const LOOKS: u32 = 8;
 
+/// Why records of a damaged sealed segment are not there.
+const LOST: &str = "the part of the sealed segment that holds it cannot be unpacked";
+
 /// How many records are read between two calls of the progress.
 const STEP: u64 = 4096;
 
@@ -43,6 +46,10 @@ pub struct Report {
     pub checkpoints: u64,
     /// Payloads that were erased.
     pub erased: u64,
+    /// Files that hold the records.
+    pub segments: u64,
+    /// Those of them that are sealed: full, signed and compressed.
+    pub sealed: u64,
     /// What is wrong.
     #[serde(flatten)]
     pub findings: Findings,
@@ -290,6 +297,8 @@ impl<'a> Walk<'a> {
             let finding = Finding::tampering(What::HeaderChanged, format!("{name}: {fault}")).leaf(first);
             self.add(finding.file(&name).at(0).loss_if(first >= self.signed));
         }
+        self.report.segments += 1;
+        self.report.sealed += u64::from(file.sealed().is_some());
         let mut scan = Scan::new(file, HEADER_BYTES as u64, self.audit.size(), limit.unwrap_or(u64::MAX));
         loop {
             let found = scan.step()?;
@@ -303,6 +312,11 @@ impl<'a> Walk<'a> {
                 }
                 // What is being written at this moment is not there yet.
                 Found::Gap { .. } if unsigned && self.live => return Ok(()),
+                Found::Gap { from, to, offset, fault: Some(FrameFault::Empty) }
+                    if to > from && is_lost(&scan, offset) =>
+                {
+                    self.missing(What::RecordChanged, to, &name, Some(offset), LOST)?;
+                }
                 Found::Gap { from, to, offset, fault } => self.gap(from, to, offset, fault, &name)?,
                 Found::Displaced { seq, offset } => {
                     let text = format!("record {seq} stands where record {} is due", self.audit.size());
@@ -311,7 +325,8 @@ impl<'a> Walk<'a> {
                 }
                 Found::End { garbage, .. } => {
                     let garbage = garbage.filter(|_| !(unsigned && self.live));
-                    return self.end(scan.offset, garbage, &name);
+                    self.end(scan.offset, garbage, &name)?;
+                    return self.seal(&scan, limit, &name);
                 }
             }
         }
@@ -330,6 +345,10 @@ impl<'a> Walk<'a> {
             && let Ok(Event { body: Body::Checkpoint(told), .. }) = Event::from_cbor(frame.event)
         {
             self.told(leaf, told.size, &told.note);
+        }
+        if scan.file().source().sealed().is_some_and(|sealed| sealed.misplaces(leaf, offset)) {
+            let text = format!("the tables at its end say that another record than {leaf} begins a part");
+            self.add(Finding::tampering(What::SealChanged, text).leaf(leaf).file(name));
         }
         let place = Place { file: name.into(), offset };
         self.leaf(Some(frame.leaf()), &place)
@@ -366,6 +385,24 @@ impl<'a> Walk<'a> {
                 self.without(to)
             }
         }
+    }
+
+    /// What is wrong with the file of a sealed segment, beside the records in it.
+    fn seal(&mut self, scan: &Scan, limit: Option<u64>, name: &str) -> io::Result<()> {
+        let Some(sealed) = scan.file().source().sealed() else { return Ok(()) };
+        let is_cut = sealed.fault.is_some() || is_lost(scan, scan.offset);
+        if let Some(to) = limit.filter(|to| is_cut && *to > self.audit.size()) {
+            self.missing(What::RecordChanged, to, name, Some(scan.offset), LOST)?;
+        }
+        if let Some(fault) = sealed.fault {
+            self.add(Finding::tampering(What::SealChanged, format!("{name}: {fault}")).file(name));
+        }
+        for (part, fault) in scan.file().faults() {
+            let text =
+                format!("the compressed part of {name} that begins with record {} was changed: {fault}", part.first);
+            self.add(Finding::tampering(What::SealChanged, text).leaf(part.first).file(name).at(part.at));
+        }
+        Ok(())
     }
 
     /// The end of a segment: nothing but zeros may follow.
@@ -424,6 +461,11 @@ impl<'a> Walk<'a> {
             self.add(Finding::tampering(What::CheckpointChanged, text).file("journal/checkpoint"));
         }
     }
+}
+
+/// Whether the record that is due at this place cannot be unpacked.
+fn is_lost(scan: &Scan, offset: u64) -> bool {
+    scan.file().faults().any(|(part, _)| (part.start..part.end()).contains(&offset))
 }
 
 /// A quick look, so that not every event is decoded.

@@ -24,6 +24,8 @@ pub enum What {
     RecordMoved,
     /// The payload of a record was erased.
     PayloadErased,
+    /// The compressed form of a segment; the records in it may be right.
+    SealChanged,
     /// Bytes that no record accounts for.
     ForeignBytes,
     /// The end of the journal, cut in the middle of a record: the agent was killed or the power failed.
@@ -63,7 +65,7 @@ pub struct Finding {
     /// The file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
-    /// Where in the file, in bytes.
+    /// Where in the file, in bytes; a record of a sealed segment is where it is in the unpacked one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub offset: Option<u64>,
     /// One sentence.

@@ -85,6 +85,13 @@ pub fn header(store: Ulid, first: u64) -> [u8; HEADER_BYTES] {
     bytes.try_into().unwrap_or([0; HEADER_BYTES])
 }
 
+/// Whether a file begins as a segment does.
+#[must_use]
+pub fn is_segment(bytes: &[u8]) -> bool {
+    let len = bytes.len().min(MAGIC.len());
+    len > 0 && bytes.get(..len) == MAGIC.get(..len)
+}
+
 /// Checks a segment's header against the store and the number in the file's name.
 ///
 /// # Errors

@@ -7,6 +7,7 @@ pub mod finding;
 pub mod frame;
 pub mod note;
 pub mod proof;
+pub mod seal;
 pub mod tree;
 
 use crate::event::{Event, EventError};

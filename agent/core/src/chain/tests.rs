@@ -240,3 +240,30 @@ fn every_bit_of_a_checkpoint_and_of_its_key_counts() {
     let other = SignerKey::new(Ulid::from_bytes([5; 16]), &[8; 32]).verifier();
     assert!(SignedTree::open(&signed.note, &other).is_err());
 }
+
+#[test]
+fn the_tables_of_a_sealed_segment_say_what_was_written_or_nothing() {
+    use super::seal::{FOOTER_BYTES, Part, TablesFault, parts, tables, tables_bytes};
+    let part = |at, packed, start, plain, first| Part { at, packed, start, plain, first, crc: packed.wrapping_add(7) };
+    let written = [part(0, 300, 0, 1000, 5), part(300, 50, 1000, 900, 8), part(350, 70, 1900, 40, 9)];
+    let good = tables(&written);
+    let len = 420 + good.len() as u64;
+    let footer = &good[good.len() - FOOTER_BYTES..];
+    assert_eq!(tables_bytes(footer), Some(good.len()));
+    assert_eq!(parts(&good, len).as_deref(), Ok(&written[..]));
+    assert_eq!(parts(&good, len + 1), Err(TablesFault));
+    for bit in 0..good.len() * 8 {
+        let mut bad = good.clone();
+        bad[bit / 8] ^= 1 << (bit % 8);
+        assert_eq!(parts(&bad, len), Err(TablesFault), "bit {bit}");
+    }
+    for cut in 1..=good.len() {
+        assert_eq!(parts(&good[cut..], len), Err(TablesFault), "without its first {cut} bytes");
+        assert_eq!(parts(&good[..good.len() - cut], len), Err(TablesFault), "without its last {cut} bytes");
+    }
+    // No order, no content, or more than a part may hold: such tables were not written by an agent.
+    for bad in [part(0, 1, 0, 0, 0), part(0, 1, 0, u32::MAX, 0), part(0, u32::MAX, 0, 1, 0)] {
+        let bytes = tables(&[bad]);
+        assert_eq!(parts(&bytes, u64::from(bad.packed) + bytes.len() as u64), Err(TablesFault), "{bad:?}");
+    }
+}

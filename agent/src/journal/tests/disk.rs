@@ -9,7 +9,7 @@ use nix::sched::{CloneFlags, unshare};
 use super::*;
 
 /// Runs on a 16 MiB tmpfs that only this thread, and threads started by it, can see.
-fn on_a_small_disk(test: impl FnOnce(&Path) + Send) {
+pub(super) fn on_a_small_disk(test: impl FnOnce(&Path) + Send) {
     let dir = TempDir::new().unwrap();
     std::thread::scope(|scope| {
         let run = scope.spawn(|| {
@@ -23,7 +23,7 @@ fn on_a_small_disk(test: impl FnOnce(&Path) + Send) {
     });
 }
 
-fn fill(path: &Path) {
+pub(super) fn fill(path: &Path) {
     let mut file = fs::File::create(path).unwrap();
     let error = std::iter::repeat_with(|| io::Write::write_all(&mut file, &[1; 4096])).find_map(Result::err);
     assert_eq!(error.unwrap().raw_os_error(), Some(libc::ENOSPC));

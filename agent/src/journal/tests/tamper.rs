@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::*;
 use crate::journal::scan::{Found, Scan};
+use crate::journal::sealed::Source;
 use crewtap_core::chain::finding::{Finding, Weight, What};
 use crewtap_core::chain::frame::{Frame, HEADER_BYTES};
 
@@ -36,8 +37,8 @@ fn records(dir: &Path) -> Vec<(PathBuf, u64, u64)> {
     let layout = Layout::new(dir);
     let mut records = Vec::new();
     for first in segment::list(&layout).unwrap() {
-        let file = fs::File::open(layout.segment(first)).unwrap();
-        let mut scan = Scan::new(Arc::new(file), HEADER_BYTES as u64, first, u64::MAX);
+        let source = Source::open(&layout.segment(first)).unwrap();
+        let mut scan = Scan::new(Arc::new(source), HEADER_BYTES as u64, first, u64::MAX);
         while let Found::Record { offset, bytes } = scan.step().unwrap() {
             records.push((layout.segment(first), offset, offset + bytes as u64));
         }
