@@ -6,7 +6,7 @@
 #![allow(clippy::inline_always)] // The verifier of old kernels knows no pointers across calls.
 
 /// Version of this layout; user space refuses an object that carries another one.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// Nanoseconds after which a heartbeat is stale and captured processes cannot connect (law 3).
 pub const HEARTBEAT_STALE_NS: u64 = 5_000_000_000;
@@ -76,13 +76,16 @@ abi! {
         address: Words,
     }
     /// What the kernel knows of one captured connection or datagram flow.
-    Origin = 96 {
+    Origin = 104 {
         /// Cgroup id of the run.
         run: u64,
         /// Cookie of the client's socket.
         cookie: u64,
         /// `CLOCK_MONOTONIC` nanoseconds of the connect or send.
         at_ns: u64,
+        /// What the process ran: `CLOCK_MONOTONIC` nanoseconds of its last exec, or of its fork where it has executed
+        /// nothing since, or of its coming into the run; no two programs of a process have the same. 0: not known.
+        program_ns: u64,
         /// The destination that the program asked for.
         destination: Words,
         /// The address that the socket was bound to; all zero: none.
@@ -150,7 +153,7 @@ abi! {
         padding: [u16; 3],
     }
     /// What the programs keep with a socket; it goes with the socket, and children of a listener inherit it.
-    SocketState = 120 {
+    SocketState = 128 {
         /// Cgroup id of the run in which the socket was made; 0: a socket that the kernel made (an MPTCP subflow).
         run: u64,
         /// The process that made the socket.

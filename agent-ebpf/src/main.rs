@@ -79,6 +79,11 @@ pub fn crewtap_exec(ctx: TracePointContext) -> u32 {
 }
 
 #[tracepoint]
+pub fn crewtap_prepare_exec(_: TracePointContext) -> u32 {
+    tasks::prepare_exec()
+}
+
+#[tracepoint]
 pub fn crewtap_fork(ctx: TracePointContext) -> u32 {
     tasks::fork(&ctx)
 }

@@ -25,6 +25,7 @@ pub fn origin(raw: &kernel::Origin) -> Origin {
         gid: raw.gid,
         cookie: raw.cookie,
         mono_ns: raw.at_ns,
+        program_ns: raw.program_ns,
         comm: raw.comm.clone(),
     }
 }

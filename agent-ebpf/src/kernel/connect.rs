@@ -219,6 +219,7 @@ pub fn origin_of(
         // SAFETY: the helper takes the context.
         cookie: unsafe { bpf_get_socket_cookie(ctx.cast()) },
         at_ns: now(),
+        program_ns: program_of(task.tgid),
         destination: *destination,
         source: if is_unspecified(&source) { [0; 4] } else { source },
         tgid: task.tgid,
@@ -232,6 +233,13 @@ pub fn origin_of(
         protocol: protocol as u8,
         flags: 0,
     }
+}
+
+/// What a process runs now, by when it began; 0: not known.
+#[inline(always)]
+fn program_of(tgid: u32) -> u64 {
+    // SAFETY: a number, copied at once.
+    unsafe { maps::PROGRAMS.get(&tgid) }.map_or(0, |since| *since)
 }
 
 /// The IPv4 relay address of a destination's hash.

@@ -17,6 +17,7 @@ pub const NO_ORIGIN: Origin = Origin {
     run: 0,
     cookie: 0,
     at_ns: 0,
+    program_ns: 0,
     destination: [0; 4],
     source: [0; 4],
     tgid: 0,

@@ -56,6 +56,12 @@ pub static REPORTED: LruHashMap<BypassKey, u8, 8192> = LruHashMap::new();
 #[btf_map]
 pub static TASKS: HashMap<u32, u64, 32768> = HashMap::new();
 
+/// When each process of a run began the program that it runs (exec, else fork, else coming into the run), by the id of
+/// its leader; the threads that are no leaders are in it, too, because a fork does not tell them apart. Full: the facts of
+/// a process that is not in it are not proven, and left out.
+#[btf_map]
+pub static PROGRAMS: HashMap<u32, u64, 32768> = HashMap::new();
+
 /// Events for the agent. Full: counted per run.
 #[btf_map]
 pub static EVENTS: RingBuf<u64, 0x20_0000> = RingBuf::new();

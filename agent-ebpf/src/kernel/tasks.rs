@@ -3,7 +3,7 @@
 use super::report::{Bypass, bypass, header, send};
 use super::{
     Task, attach_id, attach_pid, attach_root, current_run, exec_filename, exec_old_pid, exit_group_dead,
-    fork_child_pid, maps, settings_of, socket_family,
+    fork_child_pid, maps, now, settings_of, socket_family,
 };
 use aya_ebpf::{
     EbpfContext,
@@ -29,6 +29,15 @@ pub fn exec(ctx: &TracePointContext) -> u32 {
         return 0;
     }
     let _ = maps::TASKS.insert(&task.tid, &run, 0);
+    let header = header(EVENT_EXEC, run, &task);
+    // Before the program's first instruction: whatever it connects carries this time, and so does the event.
+    let _ = maps::PROGRAMS.insert(&task.tgid, &header.at_ns, 0);
+    let old_tid: u32 = read(ctx, exec_old_pid());
+    if old_tid != task.tid {
+        // The thread that executed has taken the leader's id.
+        let _ = maps::TASKS.remove(&old_tid);
+        let _ = maps::PROGRAMS.remove(&old_tid);
+    }
     let Some(mut entry) = maps::EVENTS.reserve_untyped::<ExecEvent>(0) else {
         super::report::count!(run, events_lost);
         return 0;
@@ -37,8 +46,8 @@ pub fn exec(ctx: &TracePointContext) -> u32 {
     let location = read::<u32>(ctx, exec_filename()) as usize;
     // SAFETY: the entry has room for an ExecEvent; every field is written before it is submitted.
     unsafe {
-        (&raw mut (*event).header).write(header(EVENT_EXEC, run, &task));
-        (&raw mut (*event).old_tid).write(read(ctx, exec_old_pid()));
+        (&raw mut (*event).header).write(header);
+        (&raw mut (*event).old_tid).write(old_tid);
         let name = &raw mut (*event).filename;
         name.write([0; FILENAME_LEN]);
         let from = ctx.as_ptr().add(location & 0xffff);
@@ -46,6 +55,17 @@ pub fn exec(ctx: &TracePointContext) -> u32 {
         (&raw mut (*event).filename_len).write(if written > 0 { written as u32 - 1 } else { 0 });
     }
     entry.submit(0);
+    0
+}
+
+/// sched_prepare_exec (Linux 6.10): the process still has the memory of the program of before, and from now on nobody can
+/// tell which one /proc shows.
+#[inline(always)]
+pub fn prepare_exec() -> u32 {
+    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    if settings_of(current_run()).is_some() {
+        let _ = maps::PROGRAMS.insert(&tgid, &now(), 0);
+    }
     0
 }
 
@@ -60,7 +80,10 @@ pub fn fork(ctx: &TracePointContext) -> u32 {
     }
     let child: u32 = read(ctx, fork_child_pid());
     let _ = maps::TASKS.insert(&child, &run, 0);
-    send(run, ForkEvent { header: header(EVENT_FORK, run, &task), child, padding: 0 });
+    let header = header(EVENT_FORK, run, &task);
+    // The child does not run yet: whatever it connects carries this time.
+    let _ = maps::PROGRAMS.insert(&child, &header.at_ns, 0);
+    send(run, ForkEvent { header, child, padding: 0 });
     0
 }
 
@@ -85,6 +108,7 @@ pub fn exit(ctx: &TracePointContext) -> u32 {
         send(run, ExitEvent { header: header(EVENT_EXIT, run, &task), last, padding: 0 });
     }
     let _ = maps::TASKS.remove(&tid);
+    let _ = maps::PROGRAMS.remove(&tid);
     0
 }
 
@@ -106,6 +130,8 @@ pub fn attach(ctx: &TracePointContext) -> u32 {
     }
     if settings_of(cgroup).is_some() {
         let _ = maps::TASKS.insert(&pid, &cgroup, 0);
+        // What it executed outside went unseen.
+        let _ = maps::PROGRAMS.insert(&pid, &now(), 0);
     }
     0
 }

@@ -5,6 +5,7 @@
 //! processes ([`process`]). It never reads what a connection carries, and never decides by policy.
 
 pub mod cgroup;
+pub mod filter;
 pub mod kernel;
 pub mod listen;
 pub mod netns;

@@ -3,18 +3,20 @@
 //! Owns the reading and a bounded cache of it. Never judges: who stands behind a process is `identity`'s.
 
 use std::fs;
-use std::io::{self, Read};
-use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStringExt;
+use std::io;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use crewtap_core::limits;
 use crewtap_core::run::{Ancestor, Process};
-use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::process::{Pid, PidfdFlags};
+
+use crate::clock;
 
 mod cache;
-pub use cache::ProcessCache;
+mod pinned;
+mod readers;
+pub use cache::{ProcessCache, Program, Programs};
+pub use pinned::Pinned;
 
 /// Keyed digest of a clear value (the store's HMAC), for what is redacted in an argument vector.
 pub type Digest = dyn Fn(&[u8]) -> String + Send + Sync;
@@ -56,7 +58,7 @@ pub struct Status {
 /// # Errors
 /// When the process is gone or the line is not what proc(5) says.
 pub fn stat(pid: u32) -> io::Result<Stat> {
-    parse_stat(&fs::read(format!("/proc/{pid}/stat"))?).ok_or_else(|| malformed("stat"))
+    Pinned::open(pid)?.stat()
 }
 
 fn malformed(what: &str) -> io::Error {
@@ -100,7 +102,7 @@ pub fn kill(pid: u32) -> io::Result<()> {
 /// # Errors
 /// When the process is gone or a line is not what proc(5) says.
 pub fn status(pid: u32) -> io::Result<Status> {
-    parse_status(&fs::read_to_string(format!("/proc/{pid}/status"))?).ok_or_else(|| malformed("status"))
+    Pinned::open(pid)?.status()
 }
 
 fn parse_status(text: &str) -> Option<Status> {
@@ -119,8 +121,7 @@ fn parse_status(text: &str) -> Option<Status> {
 /// where nobody has logged in (a service).
 #[must_use]
 pub fn login_uid(pid: u32) -> Option<u32> {
-    let text = fs::read_to_string(format!("/proc/{pid}/loginuid")).ok()?;
-    text.trim().parse().ok().filter(|uid| *uid != u32::MAX)
+    Pinned::open(pid).ok()?.login_uid()
 }
 
 /// Soft and hard limit of core files, in bytes ([`u64::MAX`]: none).
@@ -140,7 +141,7 @@ pub fn core_limits(pid: u32) -> io::Result<(u64, u64)> {
 /// # Errors
 /// When the process is gone, is a kernel thread, or may not be looked at.
 pub fn executable(pid: u32) -> io::Result<PathBuf> {
-    fs::read_link(format!("/proc/{pid}/exe"))
+    Pinned::open(pid)?.executable()
 }
 
 /// The environment that a process was started with, `NAME=value` each.
@@ -148,9 +149,7 @@ pub fn executable(pid: u32) -> io::Result<PathBuf> {
 /// # Errors
 /// When the process is gone or may not be looked at.
 pub fn environment(pid: u32) -> io::Result<Vec<std::ffi::OsString>> {
-    let bytes = fs::read(format!("/proc/{pid}/environ"))?;
-    let words = bytes.split(|byte| *byte == 0).filter(|word| !word.is_empty());
-    Ok(words.map(|word| std::ffi::OsString::from_vec(word.to_vec())).collect())
+    Pinned::open(pid)?.environment()
 }
 
 /// The arguments of a process, at most [`limits::ARGV_BYTES_MAX`] bytes of them, not redacted.
@@ -158,23 +157,7 @@ pub fn environment(pid: u32) -> io::Result<Vec<std::ffi::OsString>> {
 /// # Errors
 /// When the process is gone.
 pub fn arguments(pid: u32) -> io::Result<Vec<String>> {
-    let mut bytes = Vec::new();
-    let most = u64::try_from(limits::ARGV_BYTES_MAX + 1).unwrap_or(u64::MAX);
-    fs::File::open(format!("/proc/{pid}/cmdline"))?.take(most).read_to_end(&mut bytes)?;
-    let cut = bytes.len() > limits::ARGV_BYTES_MAX;
-    bytes.truncate(limits::ARGV_BYTES_MAX);
-    if bytes.last() == Some(&0) {
-        bytes.pop();
-    }
-    if bytes.is_empty() {
-        return Ok(Vec::new());
-    }
-    let words = bytes.split(|byte| *byte == 0);
-    let mut argv: Vec<String> = words.map(|word| String::from_utf8_lossy(word).into_owned()).collect();
-    if cut {
-        argv.push("…".into());
-    }
-    Ok(argv)
+    Pinned::open(pid)?.arguments()
 }
 
 /// At most [`limits::ARGV_BYTES_MAX`] bytes of an argument vector, each argument's end counted as one (as the kernel
@@ -203,56 +186,34 @@ pub fn redacted(argv: &[String], digest: &Digest) -> Vec<String> {
     bounded(crewtap_core::mask::argv::redact(argv, &|value| digest(value)).argv)
 }
 
-/// A process that cannot be mistaken for another while this is held: its pid is not reused before it has
-/// ended, and its end shows.
-#[derive(Debug)]
-pub struct Pinned(OwnedFd);
-
-impl Pinned {
-    /// Pins a living process.
-    ///
-    /// # Errors
-    /// When there is none, or descriptors have run out.
-    pub fn open(pid: u32) -> io::Result<Self> {
-        let none = || io::Error::from_raw_os_error(libc::ESRCH);
-        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or_else(none)?;
-        Ok(Self(rustix::process::pidfd_open(pid, PidfdFlags::empty())?))
-    }
-
-    /// Whether it has not ended yet.
-    #[must_use]
-    pub fn is_alive(&self) -> bool {
-        let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
-        matches!(rustix::event::poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(0))
-    }
-}
-
-/// The facts of a process; what could not be read any more is left empty.
-#[must_use]
-pub fn read(pid: u32, digest: &Digest) -> Process {
-    let gone = Process { pid, ..Process::default() };
-    let Ok(before) = stat(pid) else { return gone };
-    let facts = facts(pid, &before, digest);
-    match stat(pid) {
-        Ok(after) if after.start_ticks == before.start_ticks => facts,
-        // It ended meanwhile; what was read may be another process's.
-        _ => Process { start_ticks: before.start_ticks, ppid: before.ppid, ..gone },
-    }
-}
-
-fn facts(pid: u32, stat: &Stat, digest: &Digest) -> Process {
-    let text = |path: io::Result<PathBuf>| path.map(|p| p.to_string_lossy().into_owned()).unwrap_or_default();
-    Process {
+/// All facts but the arguments, which the process itself could hold back.
+fn facts(pid: u32, pinned: &Pinned) -> Option<Process> {
+    let stat = pinned.stat().ok()?;
+    Some(Process {
         pid,
         start_ticks: stat.start_ticks,
         ppid: stat.ppid,
-        exe: text(executable(pid)),
-        argv: redacted(&arguments(pid).unwrap_or_default(), digest),
-        cwd: text(fs::read_link(format!("/proc/{pid}/cwd"))),
-        uid: status(pid).map(|status| status.uid).unwrap_or_default(),
-        login_uid: login_uid(pid),
+        exe: pinned.link("exe"),
+        argv: Vec::new(),
+        cwd: pinned.link("cwd"),
+        uid: pinned.status().map(|status| status.uid).unwrap_or_default(),
+        login_uid: pinned.login_uid(),
         ancestors: ancestors(stat.ppid),
-    }
+        missing: None,
+    })
+}
+
+/// Whether a process had certainly started at a time of `CLOCK_MONOTONIC`. The kernel tells its start in ticks of 10 ms:
+/// within the tick nothing is certain.
+#[must_use]
+pub fn started_before(stat: &Stat, at_ns: u64) -> bool {
+    static TICKS: OnceLock<u64> = OnceLock::new();
+    let per_second = *TICKS.get_or_init(|| {
+        let ticks = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK);
+        ticks.ok().flatten().and_then(|ticks| u64::try_from(ticks).ok()).filter(|ticks| *ticks > 0).unwrap_or(100)
+    });
+    let tick_ns = 1_000_000_000 / per_second;
+    stat.start_ticks.saturating_add(1).saturating_mul(tick_ns) <= clock::boot_ns(at_ns)
 }
 
 /// The parents of a process whose parent is `ppid`, nearest first.

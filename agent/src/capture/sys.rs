@@ -290,3 +290,21 @@ fn is_for_children(number: i32) -> bool {
     let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
     flags >= 0 && flags & libc::FD_CLOEXEC == 0
 }
+
+/// Puts a seccomp filter over this thread and all that comes from it; `no_new_privs` is not set, so that setuid programs
+/// go on working, which the kernel allows to those who have `CAP_SYS_ADMIN`.
+///
+/// # Errors
+/// When the kernel refuses it, or has no seccomp.
+pub fn filter_calls(filter: &[super::filter::Instruction]) -> io::Result<()> {
+    let filter: Vec<libc::sock_filter> =
+        filter.iter().map(|(code, jt, jf, k)| libc::sock_filter { code: *code, jt: *jt, jf: *jf, k: *k }).collect();
+    let program = libc::sock_fprog {
+        len: u16::try_from(filter.len()).map_err(io::Error::other)?,
+        // The kernel only reads it.
+        filter: filter.as_ptr().cast_mut(),
+    };
+    // SAFETY: the kernel copies `len` instructions from `filter`, which lives until the call has returned, and checks them.
+    let done = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}

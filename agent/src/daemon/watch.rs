@@ -9,8 +9,8 @@ use crewtap_core::event::Body;
 use crewtap_core::run::{Mode, Process, Start};
 
 use crate::capture::cgroup::{self, Cgroup};
-use crate::capture::kernel::{BypassKind, KernelEvent};
-use crate::capture::process::{self, ProcessCache};
+use crate::capture::kernel::{BypassKind, KernelEvent, Moment};
+use crate::capture::process::{self, ProcessCache, Program};
 use crate::journal::JournalError;
 use crate::recorder::Unrecorded;
 use crate::runs::{Counts, Run, Runs};
@@ -24,31 +24,30 @@ pub(super) struct Watch<'a> {
 
 impl Watch<'_> {
     /// Records one report.
-    pub(super) fn record(&self, event: &KernelEvent) {
+    pub(super) async fn record(&self, event: &KernelEvent) {
         let moment = event.moment();
         let Some(run) = self.runs.get(moment.run.0) else { return };
         // What the self-test did before is not the run's.
         if run.proven().is_none_or(|proven| moment.at_ns < proven.mono_ns) {
             return;
         }
-        if let Some(body) = self.body(&run, event)
+        if let Some(body) = self.body(&run, event).await
             && let Err(error) = record_or_count(&run.counts, body, |body| run.record(body))
         {
             tracing::error!(run = %run.id, %error, "a report of the kernel side was lost");
         }
     }
 
-    fn body(&self, run: &Arc<Run>, event: &KernelEvent) -> Option<Body> {
+    async fn body(&self, run: &Arc<Run>, event: &KernelEvent) -> Option<Body> {
         let pid = event.moment().tgid;
         match event {
             KernelEvent::Exec { filename, .. } => {
-                self.processes.executed(pid);
-                let process = Process::clone(&self.processes.get(pid));
+                let process = self.facts(pid, event.moment().at_ns).await;
                 let filename = Some(String::from_utf8_lossy(filename).into_owned());
                 Some(ProcessStarted { start: Start::Exec, process, filename }.into())
             }
-            KernelEvent::Fork { child, .. } => self.forked(pid, *child),
-            KernelEvent::Exit { moment, last } => self.exited(pid, moment.tid, *last),
+            KernelEvent::Fork { child, .. } => self.forked(event.moment(), *child).await,
+            KernelEvent::Exit { moment, last } => Self::exited(pid, moment.tid, *last),
             KernelEvent::Accepted { peer, local, .. } => Some(Accepted { peer: *peer, local: *local, pid }.into()),
             KernelEvent::Bypass { kind, destination, family, socket_type, protocol, refused, .. } => {
                 Counts::add(&run.counts.bypasses);
@@ -66,24 +65,29 @@ impl Watch<'_> {
         }
     }
 
+    /// The facts of the program that a process began at this moment, by exec or by fork.
+    async fn facts(&self, pid: u32, began_ns: u64) -> Process {
+        let process = self.processes.of_program(Program { pid, since_ns: began_ns, at_ns: began_ns }).await;
+        Process::clone(&process)
+    }
+
     /// A thread is no process. A child that is gone already is on record with its pid alone.
-    fn forked(&self, parent: u32, child: u32) -> Option<Body> {
+    async fn forked(&self, parent: &Moment, child: u32) -> Option<Body> {
         if process::is_thread(child) {
             return None;
         }
-        let mut process = Process::clone(&self.processes.get(child));
+        let mut process = self.facts(child, parent.at_ns).await;
         if process.ppid == 0 {
-            process.ppid = parent;
+            process.ppid = parent.tgid;
         }
         Some(ProcessStarted { start: Start::Fork, process, filename: None }.into())
     }
 
-    fn exited(&self, pid: u32, tid: u32, last: Option<bool>) -> Option<Body> {
+    fn exited(pid: u32, tid: u32, last: Option<bool>) -> Option<Body> {
         // Where the kernel does not say, the leader's end counts; its other threads may live a little longer.
         if !last.unwrap_or(pid == tid) {
             return None;
         }
-        self.processes.exited(pid);
         Some(ProcessExited { pid, status: None }.into())
     }
 

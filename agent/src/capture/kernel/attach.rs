@@ -32,6 +32,10 @@ const SOCK_ADDR: [&str; 8] = [
     "crewtap_recvmsg6",
 ];
 
+/// The agent's facts, and its last word: maps by name, and files among the pins.
+pub(super) const GLOBAL_MAP: &str = "GLOBAL";
+pub(super) const HEARTBEAT_MAP: &str = "HEARTBEAT";
+
 /// The tracepoint programs: program, category, name.
 const TRACEPOINTS: [(&str, &str, &str); 4] = [
     ("crewtap_exec", "sched", "sched_process_exec"),
@@ -39,6 +43,10 @@ const TRACEPOINTS: [(&str, &str, &str); 4] = [
     ("crewtap_exit", "sched", "sched_process_exit"),
     ("crewtap_attach", "cgroup", "cgroup_attach_task"),
 ];
+
+/// The tracepoint before a process gives up its program, which old kernels do not have (6.10). Without it the facts of a
+/// process are taken for proven also where they were read while the kernel was exchanging its program.
+const PREPARE_TRACEPOINT: (&str, &str, &str) = ("crewtap_prepare_exec", "sched", "sched_prepare_exec");
 
 /// The tracepoint of socket(2), which is not free: it is attached on demand.
 const SOCKET_TRACEPOINT: (&str, &str, &str) = ("crewtap_socket", "syscalls", "sys_enter_socket");
@@ -85,6 +93,18 @@ impl Loaded {
         Ok(Self { ebpf: loader.load(OBJECT)?, exit_tells_last: group_dead != 0 })
     }
 
+    /// Pins what tells whether this agent lives, for agents of other stores.
+    pub(super) fn pin_signs_of_life(&self, pins: &Path) -> Result<(), KernelError> {
+        for name in [GLOBAL_MAP, HEARTBEAT_MAP] {
+            let Some(Map::Array(data)) = self.ebpf.map(name) else { return Err(KernelError::Object(name)) };
+            data.pin(pins.join(name)).map_err(|error| KernelError::Io {
+                action: "pin a map",
+                source: std::io::Error::other(with_causes(&error)),
+            })?;
+        }
+        Ok(())
+    }
+
     /// A map, by name.
     pub(super) fn table<K: Pod, V: Pod>(&self, name: &'static str) -> Result<Table<K, V>, KernelError> {
         let Some(Map::Array(data) | Map::HashMap(data) | Map::LruHashMap(data)) = self.ebpf.map(name) else {
@@ -104,6 +124,10 @@ impl Loaded {
         let directory = File::open(cgroup.path()).map_err(KernelError::io("open the cgroup"))?;
         // First what sees the agent die and tasks leave, then what redirects.
         for (program, category, name) in TRACEPOINTS {
+            self.attach_tracepoint(program, category, name, pins)?;
+        }
+        let (program, category, name) = PREPARE_TRACEPOINT;
+        if Format::read(category, name).is_ok() {
             self.attach_tracepoint(program, category, name, pins)?;
         }
         if watch_families {

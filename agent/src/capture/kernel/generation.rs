@@ -1,6 +1,7 @@
 //! One start of an agent in the kernel: its parent cgroup, and the directory in bpffs with its pinned links. What a
 //! dead agent left is another generation: it is left as it is until nobody is in it.
 
+use super::foreign::{self, Held};
 use super::{KernelError, KernelOptions};
 use crate::capture::cgroup::{Cgroup, HOST_ROOT, mount_if_missing, mount_point};
 use nix::{
@@ -23,6 +24,8 @@ pub(super) struct Generation {
     pins: PathBuf,
     store: PathBuf,
     prefix: String,
+    /// Says that this process lives.
+    _held: Held,
 }
 
 /// What a dead agent left behind.
@@ -42,8 +45,13 @@ impl Generation {
             return Err(KernelError::Namespaced);
         }
         mount_if_missing()?;
-        let store = bpffs(&options.bpffs)?.join("crewtap").join(&options.store);
-        fs::create_dir_all(&store).map_err(KernelError::io("make the directory for pins"))?;
+        let all = bpffs(&options.bpffs)?.join("crewtap");
+        let store = all.join(&options.store);
+        let refused = || KernelError::io("make the directory for pins");
+        fs::create_dir_all(&all).map_err(refused())?;
+        // One at a time: what has just been made is not yet held, and looks dead.
+        let _turn = foreign::turn(&all).map_err(refused())?;
+        fs::create_dir_all(&store).map_err(refused())?;
         let prefix = format!("crewtap-{}", options.store);
         for number in 1..=u32::MAX {
             let pins = store.join(number.to_string());
@@ -54,11 +62,13 @@ impl Generation {
             match fs::create_dir(&pins) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
-                Err(error) => return Err(KernelError::io("make the directory for pins")(error)),
+                Err(error) => return Err(refused()(error)),
             }
+            let Some(held) = foreign::hold(&pins).map_err(refused())? else { continue };
             let cgroup = Cgroup::create_at_root(&name)?;
-            let generation = Self { cgroup, pins, store, prefix };
+            let generation = Self { cgroup, pins, store, prefix, _held: held };
             generation.remove_empty_stale()?;
+            foreign::remove_dead(&all, &generation.store);
             return Ok(generation);
         }
         Err(KernelError::Object("free generation"))
@@ -130,7 +140,8 @@ impl Generation {
     }
 }
 
-fn remove_pins(directory: &Path) -> Result<(), KernelError> {
+/// Detaches what is pinned in a directory, and removes it.
+pub(super) fn remove_pins(directory: &Path) -> Result<(), KernelError> {
     if !directory.exists() {
         return Ok(());
     }

@@ -9,6 +9,7 @@
 
 mod attach;
 mod event;
+mod foreign;
 mod generation;
 mod origin;
 mod tracepoint;
@@ -176,6 +177,7 @@ pub struct Kernel {
     local_addresses: Table<LocalAddress, u8>,
     origins: Table<ConnectionKey, RawOrigin>,
     datagrams: Table<DatagramKey, RawOrigin>,
+    programs_of: Table<u32, u64>,
     events: Mutex<Option<Events>>,
     /// Keeps what could not be pinned.
     programs: Mutex<Option<aya::Ebpf>>,
@@ -192,13 +194,14 @@ impl Kernel {
         let parent = generation.cgroup().clone();
         let loaded = Loaded::load(options.watch_families)?;
         let kernel = Self {
-            global: loaded.table("GLOBAL")?,
-            heartbeat: loaded.table("HEARTBEAT")?,
+            global: loaded.table(attach::GLOBAL_MAP)?,
+            heartbeat: loaded.table(attach::HEARTBEAT_MAP)?,
             runs: loaded.table("RUNS")?,
             counters: loaded.table("COUNTERS")?,
             local_addresses: loaded.table("LOCAL_ADDRESSES")?,
             origins: loaded.table("ORIGINS")?,
             datagrams: loaded.table("DATAGRAMS")?,
+            programs_of: loaded.table("PROGRAMS")?,
             events: Mutex::new(None),
             programs: Mutex::new(None),
             parent,
@@ -206,6 +209,7 @@ impl Kernel {
         };
         kernel.beat()?;
         kernel.adopt()?;
+        loaded.pin_signs_of_life(kernel.generation.pins())?;
         let (events, ebpf) = loaded.attach(&kernel.parent, kernel.generation.pins(), options.watch_families)?;
         *kernel.events.lock().unwrap_or_else(PoisonError::into_inner) = Some(events);
         *kernel.programs.lock().unwrap_or_else(PoisonError::into_inner) = Some(ebpf);
@@ -334,6 +338,13 @@ impl Kernel {
         let now = clock::mono_ns();
         let fresh = taken.filter(|origin| now.saturating_sub(origin.at_ns) <= DATAGRAM_LIFE_NS);
         Ok(fresh.as_ref().map(Origin::from))
+    }
+
+    /// When a process of a run began the program that it runs now, as [`Origin::program_ns`]; None: it has ended, is in
+    /// no run, or found no room.
+    #[must_use]
+    pub fn program_of(&self, pid: u32) -> Option<u64> {
+        self.programs_of.get(&pid).ok().flatten()
     }
 
     /// Removes origins that nobody accepted within 120 s and returns them, and removes what dead agents left behind

@@ -35,6 +35,8 @@ pub struct Origin {
     pub cookie: u64,
     /// When: `CLOCK_MONOTONIC` nanoseconds.
     pub at_ns: u64,
+    /// What the process ran, by when it began (exec, else fork): `CLOCK_MONOTONIC` nanoseconds; 0: not known.
+    pub program_ns: u64,
     /// Where to; IPv4 also where it was spelled as mapped IPv6.
     pub destination: SocketAddr,
     /// The address and port that the socket was bound to before; address or port are zero where they were not chosen.
@@ -62,6 +64,7 @@ impl From<&RawOrigin> for Origin {
             run: CgroupId(raw.run),
             cookie: raw.cookie,
             at_ns: raw.at_ns,
+            program_ns: raw.program_ns,
             destination: SocketAddr::new(from_words(raw.destination), raw.destination_port),
             source: (raw.source_port != 0 || raw.source != [0; 4]).then_some(source),
             tgid: raw.tgid,

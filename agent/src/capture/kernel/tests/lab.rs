@@ -13,7 +13,10 @@ use std::{
     os::fd::AsFd,
     path::PathBuf,
     process::{Child, Command, Output, Stdio},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -25,7 +28,7 @@ static NUMBER: AtomicU32 = AtomicU32::new(0);
 /// A test's machine room.
 pub struct Lab {
     pub name: String,
-    pub kernel: Kernel,
+    pub kernel: Arc<Kernel>,
     pub listeners: Listeners,
     pub run: Cgroup,
     pub events: Events,
@@ -72,7 +75,7 @@ impl Lab {
         let run = kernel.add_run("run", &RunOptions::new(mode, listeners.ports(), &reach)).unwrap();
         kernel.set_local_addresses(run.id(), &reach.addresses).unwrap();
         let events = kernel.events().unwrap();
-        Self { name, kernel, listeners, run, events, seen: Vec::new() }
+        Self { name, kernel: Arc::new(kernel), listeners, run, events, seen: Vec::new() }
     }
 
     /// Changes the run's options.

@@ -6,9 +6,11 @@ mod connect;
 mod datagram;
 mod families;
 mod forms;
+mod generations;
 mod identity;
 mod lab;
 mod life;
+mod programs;
 mod refuse;
 
 /// The proxy's threads share it.
