@@ -15,6 +15,8 @@ const TARGETS: &[(&str, &[&str])] = &[
     ("argv", &[]),
     ("client_hello", &["tls"]),
     ("dns", &["dns"]),
+    ("http_conversation", &["http"]),
+    ("http_head", &["http"]),
     ("sniff", &["http", "pg", "tls"]),
     ("stream", &["http", "pg"]),
 ];
@@ -22,7 +24,8 @@ const TARGETS: &[(&str, &[&str])] = &[
 /// Options of `cargo xtask fuzz`.
 #[derive(clap::Args)]
 pub struct Options {
-    /// One target instead of all: argv, `client_hello`, dns, sniff or stream
+    /// One target instead of all: argv, `client_hello`, dns, `http_conversation`, `http_head`, sniff or
+    /// stream
     target: Option<String>,
     /// How long each target runs
     #[arg(long, value_name = "N", default_value_t = 60)]

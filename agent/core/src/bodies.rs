@@ -129,12 +129,18 @@ pub struct Part {
     pub name: String,
     /// Its media type.
     pub media_type: String,
-    /// Length in bytes.
+    /// Length in bytes; of a part that follows, what the message said beforehand, 0 when it said nothing.
     pub len: u64,
+    /// How its bytes are coded (`gzip`, `br`, …, in the order in which it was done), when they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coding: Option<String>,
+    /// It is not in the payload: it follows in `Chunk`s of the exchange.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub follows: bool,
 }
 
 /// The request of an exchange.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Request {
     /// What is asked.
     pub verb: String,
@@ -146,10 +152,13 @@ pub struct Request {
     /// Parts of the payload.
     #[serde(default)]
     pub parts: Vec<Part>,
+    /// Bytes on the wire that the payload stands for, where that is not its length (credentials are redacted in it).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wire: Option<u64>,
 }
 
-/// The response of an exchange.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+/// The response of an exchange. A second one of the same exchange (`aborted`) corrects the first.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Response {
     /// `success`, `failure`, `blocked`, `aborted` or `unknown`.
     pub outcome: String,
@@ -165,15 +174,77 @@ pub struct Response {
     /// Parts of the payload.
     #[serde(default)]
     pub parts: Vec<Part>,
+    /// Bytes on the wire that the payload stands for, where that is not its length (credentials are redacted in it).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wire: Option<u64>,
 }
 
-/// Bytes of a stream that is not decoded; the payload holds them.
+/// Bytes of a stream that is not decoded, or of a part of a message; the payload holds them.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Chunk {
     /// Who sent them.
     pub side: Side,
-    /// Position of the first byte in that side's stream.
+    /// Position of the first byte in that side's stream, or in that part of the message.
     pub offset: u64,
+    /// What it is a piece of, in an exchange: `body` when it is not said, or `trailers`, `interim`, ….
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<String>,
+    /// Bytes on the wire that the payload stands for, where that is not its length (framing is not in it).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wire: Option<u64>,
+    /// With it the message is complete.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub end: bool,
+}
+
+impl Chunk {
+    /// A piece of a stream, or of the body of a message.
+    #[must_use]
+    pub fn new(side: Side, offset: u64) -> Self {
+        Self { side, offset, part: None, wire: None, end: false }
+    }
+}
+
+/// What became of the encryption of a session.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Tls {
+    /// crewtap read what is inside; otherwise it passed as it was, and only its bytes are on record.
+    pub opened: bool,
+    /// Why it was not opened, as one word and a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// What the process would have found wrong with the target's certificate; empty when it is valid.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub defects: Vec<String>,
+    /// Only bundles that the process brings itself vouch for the certificate: valid for the process, and no proof of a name.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_process: bool,
+    /// Name that the target's certificate was checked against.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_name: Option<String>,
+    /// SHA-256 of the target's certificate, hexadecimal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate_sha256: Option<String>,
+    /// What was negotiated with the captured process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<Negotiated>,
+    /// What was negotiated with the target.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<Negotiated>,
+}
+
+/// What one TLS connection has agreed on.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Negotiated {
+    /// Protocol version, as `TLSv1.3`.
+    pub version: String,
+    /// Cipher suite.
+    pub cipher: String,
+    /// Key-exchange group.
+    pub group: String,
+    /// Application protocol; none when nothing was agreed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alpn: Option<String>,
 }
 
 /// Values were redacted in what was recorded.
@@ -286,7 +357,17 @@ pub struct Reconciled {
     pub unattributed: u64,
     /// Events that the kernel side could not deliver.
     pub events_lost: u64,
-    /// `established` equals `sessions`, and nothing was lost.
+    /// Ways around the proxy that the kernel side saw, each time: `Bypass` events tell each process and destination once.
+    #[serde(default)]
+    pub bypassed: u64,
+    /// Packets that the kernel side dropped: of redirected sockets on another way, or after the agent's death.
+    #[serde(default)]
+    pub dropped: u64,
+    /// Connections and datagrams whose origin found no room in the kernel, and which were refused for that.
+    #[serde(default)]
+    pub map_full: u64,
+    /// `established` equals `sessions`, nothing was lost, and every origin found room. Ways around the proxy are alarms of
+    /// their own: they do not make the record of connections incomplete.
     pub complete: bool,
 }
 

@@ -122,6 +122,8 @@ bodies! {
     SessionOpened = "session_opened",
     /// See [`bodies::Classified`].
     Classified = "classified",
+    /// See [`bodies::Tls`].
+    Tls = "tls",
     /// See [`bodies::Decided`].
     Decided = "decided",
     /// See [`bodies::Request`].

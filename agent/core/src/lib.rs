@@ -20,4 +20,5 @@ pub mod session;
 pub mod sniff;
 pub mod target;
 pub mod verdict;
+pub mod view;
 pub mod wire;

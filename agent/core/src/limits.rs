@@ -15,6 +15,25 @@ pub const PEEK_BYTES_MAX: usize = 16 * 1024;
 /// Redacted values of one stream whose length and digest wait to be journalled; more are only counted.
 pub const REDACTED_VALUES_MAX: usize = 256;
 
+/// Largest HTTP head or trailer section, in bytes. Servers take 8 to 64 KiB; a proxy must take what its target would.
+pub const HTTP_HEAD_BYTES_MAX: usize = 64 * 1024;
+
+/// Field lines of one HTTP head or trailer section.
+pub const HTTP_HEADERS_MAX: usize = 256;
+
+/// Longest chunk-size line with its extensions, in bytes. Extensions are next to never used.
+pub const HTTP_CHUNK_LINE_BYTES_MAX: usize = 4096;
+
+/// Requests of one connection that wait for their answers; more are not read until one was answered. Few clients send
+/// more than one ahead.
+pub const HTTP_PIPELINE_MAX: usize = 64;
+
+/// Bytes that the decoding of one HTTP body for search and views may give: a zip bomb stops there.
+pub const DECODED_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Largest window of a zstd-coded HTTP body, in bytes: what RFC 9659 lets senders ask for.
+pub const ZSTD_WINDOW_BYTES_MAX: u64 = 8 * 1024 * 1024;
+
 /// Answers of one DNS message that are kept; a message of 64 KiB could name 5,000 addresses.
 pub const DNS_ANSWERS_MAX: usize = 256;
 
@@ -58,6 +77,24 @@ pub const SEGMENT_DISK_SHARE: u64 = 16;
 
 /// Share of a small segment that is its reserve, as a divisor; `SEGMENT_RESERVE_BYTES` bounds it.
 pub const SEGMENT_RESERVE_SHARE: u64 = 4;
+
+/// Plain bytes of one compressed part of a sealed segment: what is unpacked to read one record of it.
+pub const SEAL_PART_BYTES: usize = 1024 * 1024;
+
+/// Compressed parts of one segment: any two neighbours hold more than `SEAL_PART_BYTES`, so this is far above a segment.
+pub const SEAL_PARTS_MAX: usize = 4096;
+
+/// Level of zstd's compression: 3 packs 6 % better than 1 and costs half as much again, on time that nobody waits for.
+pub const SEAL_LEVEL: i32 = 3;
+
+/// Bytes of a sealed segment that are synced at once: more would hold up the sync of a checkpoint, or the agent's end.
+pub const SEAL_SYNC_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Pause after a segment could not be sealed (no room, as a rule) before it is tried again.
+pub const SEAL_RETRY_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How often a segment's leaves are compared with a new checkpoint where the follower has just replaced a tile.
+pub const SEAL_LOOKS: usize = 8;
 
 /// Records that the follower takes at once, in bytes: bounds its memory and what a sink gets in one call.
 pub const FOLLOW_BATCH_BYTES: usize = 2 * 1024 * 1024;
@@ -120,7 +157,17 @@ pub const DRAIN_MAX: Duration = Duration::from_mins(10);
 /// How long a session in which nothing moves is waited for when its run, or the agent, has ended.
 pub const DRAIN_WAIT: Duration = Duration::from_secs(10);
 
-/// Processes whose facts are kept read; each holds a descriptor (pidfd).
+/// Threads that read command lines; each process that never lets itself be read holds one up until it ends.
+pub const ARGUMENT_READERS: usize = 8;
+
+/// Command lines that wait for such a thread; more are not read.
+pub const ARGUMENT_READS_WAITING_MAX: usize = 64;
+
+/// How long a command line may take to be read, which is a matter of microseconds: then the record says that it was not
+/// readable. A connection waits so long at most, and so do the reports of the kernel side.
+pub const ARGUMENTS_WAIT: Duration = Duration::from_millis(500);
+
+/// Programs whose facts are kept read.
 pub const PROCESSES_CACHED_MAX: usize = 1024;
 
 /// Control connections served at one time; a run holds one from its start to its end.
@@ -128,6 +175,9 @@ pub const CONTROL_CLIENTS_MAX: usize = 512;
 
 /// How long a control request may take before the client gives up on the agent.
 pub const CONTROL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a client may take to read why it was refused, before its connection is reset.
+pub const FAREWELL_WAIT: Duration = Duration::from_secs(5);
 
 /// How long the end of a `run` waits for the journal and the index to catch up before it says "so far".
 pub const SUMMARY_WAIT: Duration = Duration::from_secs(5);
@@ -138,6 +188,9 @@ pub const AGENT_START_WAIT: Duration = Duration::from_secs(15);
 /// Bytes of one payload that can be found by their text; a chunk of the relay whole.
 pub const SEARCHED_PAYLOAD_BYTES: usize = RELAY_BUFFER_BYTES;
 
+/// Longest text of a fact that a captured process writes freely (a URL, a media type), in bytes.
+pub const FACT_TEXT_MAX: usize = 8 * 1024;
+
 /// Bytes of one side of a session that can be found by their text: full-text rows cost eight times a journal record.
 pub const SEARCHED_STREAM_BYTES: u64 = 1024 * 1024;
 
@@ -146,3 +199,21 @@ pub const AGENT_RETRY_INTERVAL: Duration = Duration::from_millis(250);
 
 /// How often `run` asks again when an agent that was just ending has taken its request with it.
 pub const AGENT_ATTEMPTS_MAX: usize = 3;
+
+/// Names of one certificate that are kept; the largest in the wild hold a few hundred, of which no client needs but one.
+pub const CERTIFICATE_NAMES_MAX: usize = 128;
+
+/// Leaves kept minted; each weighs about 2 KiB, and a new one costs under 100 µs.
+pub const LEAVES_CACHED_MAX: usize = 4096;
+
+/// Programs and names that are remembered to have rejected a leaf.
+pub const REJECTIONS_MAX: usize = 1024;
+
+/// How long one side of a TLS handshake may take; OpenSSL clients wait for ever, common HTTP clients 5 to 60 s.
+pub const HANDSHAKE_WAIT: Duration = Duration::from_mins(1);
+
+/// Files of root certificates that are kept read; a bundle of 150 roots weighs about 200 KiB.
+pub const ROOT_FILES_CACHED_MAX: usize = 32;
+
+/// Largest file of root certificates, in bytes; a distribution's bundle has 250 KiB.
+pub const ROOT_FILE_BYTES_MAX: u64 = 8 * 1024 * 1024;

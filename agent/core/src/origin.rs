@@ -28,6 +28,9 @@ pub struct Origin {
     pub cookie: u64,
     /// When `connect()` was called: nanoseconds of `CLOCK_MONOTONIC`.
     pub mono_ns: u64,
+    /// What the process ran, by when it began (exec, else fork): nanoseconds of `CLOCK_MONOTONIC`; 0: not known.
+    #[serde(default)]
+    pub program_ns: u64,
     /// Command name of the task, at most 15 bytes.
     pub comm: String,
 }

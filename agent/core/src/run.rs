@@ -43,6 +43,9 @@ pub struct Process {
     /// Parents, nearest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ancestors: Vec<Ancestor>,
+    /// Why facts are missing: what could not be proven to be this process's, running this program, is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<String>,
 }
 
 /// A parent of a process, as far as it is told in a line.

@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::action::{Fact, Facts};
+
 /// A name for an address, with the reason to believe it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Name {
@@ -31,6 +33,20 @@ pub enum Proof {
     Config,
 }
 
+impl Proof {
+    /// As policies and the index spell it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Claimed => "claimed",
+            Self::Dns => "dns",
+            Self::Certificate => "certificate",
+            Self::Hostkey => "hostkey",
+            Self::Config => "config",
+        }
+    }
+}
+
 /// Where a session goes.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Target {
@@ -42,6 +58,19 @@ pub struct Target {
 }
 
 impl Target {
+    /// What policy may know of it: address, port, and the name with its proof.
+    #[must_use]
+    pub fn facts(&self) -> Facts {
+        let mut facts = Facts::new();
+        facts.insert("address".into(), Fact::Text(self.address.ip().to_canonical().to_string()));
+        facts.insert("port".into(), Fact::Int(i64::from(self.address.port())));
+        if let Some(name) = &self.name {
+            facts.insert("host".into(), Fact::Text(name.host.clone()));
+            facts.insert("proof".into(), Fact::Text(name.proof.as_str().into()));
+        }
+        facts
+    }
+
     /// What a reader sees: the name and port, else the address.
     #[must_use]
     pub fn label(&self) -> String {

@@ -7,6 +7,7 @@
 
 pub mod argv;
 pub mod digest;
+pub mod http;
 mod names;
 pub mod stream;
 

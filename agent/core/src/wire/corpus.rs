@@ -6,7 +6,9 @@ use crate::mask::stream::{Redactor, fuzz_stream};
 use crate::mask::{DigestKey, argv};
 use crate::session::Side;
 use crate::sniff::{Protocol, Sniff, fuzz_sniff, sniff};
+use crate::wire::certificate::fuzz_certificate;
 use crate::wire::dns::{self, Message, Refusal, refuse};
+use crate::wire::http::{fuzz_http_conversation, fuzz_http_head};
 use crate::wire::tls::{ClientHello, Hello, client_hello, fuzz_client_hello};
 
 /// The files of one folder by name; an empty one would test nothing.
@@ -58,12 +60,20 @@ fn bend_stream(bytes: &[u8]) {
 }
 
 #[test]
+fn certificates_are_read_or_refused_however_they_are_bent() {
+    for (_, bytes) in corpus("certificate") {
+        bend(&bytes, fuzz_certificate);
+    }
+}
+
+#[test]
 fn hellos_of_real_clients_are_read_at_every_cut() {
     for (name, bytes) in corpus("tls") {
         assert_eq!(sniff(&bytes, b"", 8443), Sniff::Is(Protocol::Tls), "{name}");
         let Hello::Is(hello) = client_hello(&bytes) else { panic!("{name}: {:?}", client_hello(&bytes)) };
-        let ClientHello { sni, sni_refused, alpn, versions, ech, too_large } = hello;
+        let ClientHello { sni, sni_refused, alpn, versions, groups, ech, too_large } = hello;
         assert!(!sni_refused && !ech && !too_large, "{name}");
+        assert!(groups.contains(&0x0017), "every client offers P-256: {name}: {groups:04x?}");
         let expected = match name.as_str() {
             // Java sends no name that has no dot; the others know no such rule.
             "openssl-no-sni.bin" | "curl-address.bin" | "java.bin" => None,
@@ -143,6 +153,12 @@ fn requests_of_real_http_clients_lose_their_credentials_and_nothing_else() {
         let unchanged = bytes.iter().zip(text.as_bytes()).filter(|(from, to)| from == to).count();
         assert!(unchanged * 3 > bytes.len(), "{name} keeps {unchanged} of {} bytes", bytes.len());
         bend_stream(&bytes);
+        bend(&bytes, fuzz_http_head);
+        // All of it is the client's, or its half is the server's.
+        for half in [usize::MAX, bytes.len() / 2] {
+            let client = u16::try_from(half.min(0xffff)).unwrap().to_be_bytes();
+            bend(&[&[3][..], &client, &bytes].concat(), fuzz_http_conversation);
+        }
     }
 }
 
@@ -163,7 +179,9 @@ fn log_ins_of_a_real_psql_lose_their_secrets_and_nothing_else() {
 fn no_bent_file_breaks_another_parser() {
     for folder in ["tls", "dns", "http", "pg"] {
         for (_, bytes) in corpus(folder) {
-            for entry in [fuzz_client_hello, dns::fuzz_dns, fuzz_sniff, argv::fuzz_argv] {
+            let entries =
+                [fuzz_client_hello, dns::fuzz_dns, fuzz_sniff, argv::fuzz_argv, fuzz_http_conversation, fuzz_http_head];
+            for entry in entries {
                 bend(&bytes, entry);
             }
         }

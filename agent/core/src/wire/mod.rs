@@ -3,8 +3,10 @@
 //! Owns parsers only. Never dials, waits, remembers a connection, or trusts a length that a peer claims:
 //! what is kept grows with the bytes that arrived, never with what they announce.
 
+pub mod certificate;
 pub mod cursor;
 pub mod dns;
+pub mod http;
 pub mod tls;
 
 #[cfg(test)]

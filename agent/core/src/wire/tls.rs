@@ -33,6 +33,8 @@ pub struct ClientHello {
     pub alpn: Vec<String>,
     /// Versions offered (0x0304 is TLS 1.3), without GREASE.
     pub versions: Vec<u16>,
+    /// Key exchange groups (RFC 8446 section 4.2.7) in the client's order, without GREASE.
+    pub groups: Vec<u16>,
     /// The hello carries an `encrypted_client_hello` extension (RFC 9849): `sni` is then the outer, public
     /// name. Browsers also send a random one (GREASE), and the two cannot be told apart.
     pub ech: bool,
@@ -40,11 +42,69 @@ pub struct ClientHello {
     pub too_large: bool,
 }
 
+/// Whether bytes are those of a TLS record that carries a handshake (RFC 8446 section 5.1).
+#[must_use]
+pub fn begins_like_tls(bytes: &[u8]) -> bool {
+    matches!(bytes, [0x16, 3, 0..=4, ..])
+}
+
+/// TLS 1.2 (RFC 5246).
+pub const TLS_1_2: u16 = 0x0303;
+/// TLS 1.3 (RFC 8446).
+pub const TLS_1_3: u16 = 0x0304;
+
+/// Why a TLS connection is passed on unopened, in words short enough for a `Note`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unopened {
+    /// The client offers application protocols, and HTTP/1.1 is not among them.
+    Alpn,
+    /// The client offers no version from TLS 1.2 on.
+    Old,
+    /// The hello is larger than what is peeked at, so that what it offers is not known.
+    TooLarge,
+    /// The target asks for a certificate that only the client could show.
+    ClientCertificate,
+    /// The program has rejected a leaf of ours for this name before.
+    Rejected,
+}
+
+impl Unopened {
+    /// The code of the note.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Alpn => "tls_alpn",
+            Self::Old => "tls_old",
+            Self::TooLarge => "tls_too_large",
+            Self::ClientCertificate => "tls_client_certificate",
+            Self::Rejected => "tls_rejected",
+        }
+    }
+}
+
+impl ClientHello {
+    /// What in this hello forbids to end the connection here; none where it may be tried. A hello with ECH may: the
+    /// extension is mostly GREASE, and where it is not, the client sees an outer name that we prove, and retries.
+    #[must_use]
+    pub fn unopened(&self) -> Option<Unopened> {
+        if self.too_large {
+            Some(Unopened::TooLarge)
+        } else if !self.alpn.is_empty() && !self.alpn.iter().any(|protocol| protocol == "http/1.1") {
+            Some(Unopened::Alpn)
+        } else if !self.versions.iter().any(|version| [TLS_1_2, TLS_1_3].contains(version)) {
+            Some(Unopened::Old)
+        } else {
+            None
+        }
+    }
+}
+
 const HANDSHAKE: u8 = 22;
 const CLIENT_HELLO: u8 = 1;
 /// Largest plaintext of one record (RFC 8446 section 5.1).
 const RECORD_BYTES_MAX: usize = 1 << 14;
 const SERVER_NAME: u16 = 0;
+const SUPPORTED_GROUPS: u16 = 10;
 const ALPN: u16 = 16;
 const SUPPORTED_VERSIONS: u16 = 43;
 const ENCRYPTED_CLIENT_HELLO: u16 = 0xfe0d;
@@ -141,7 +201,8 @@ fn parse(message: &[u8]) -> Option<ClientHello> {
         match kind {
             SERVER_NAME => server_name(content, &mut hello)?,
             ALPN => hello.alpn = application_protocols(content)?,
-            SUPPORTED_VERSIONS => hello.versions = supported_versions(content)?,
+            SUPPORTED_VERSIONS => hello.versions = numbers(Cursor::new(content).vec8()?, content.len() - 1)?,
+            SUPPORTED_GROUPS => hello.groups = groups(content),
             ENCRYPTED_CLIENT_HELLO => hello.ech = true,
             _ => continue,
         }
@@ -194,20 +255,19 @@ fn application_protocols(content: &[u8]) -> Option<Vec<String>> {
     Some(protocols)
 }
 
-fn supported_versions(content: &[u8]) -> Option<Vec<u16>> {
-    let mut outer = Cursor::new(content);
-    let mut list = Cursor::new(outer.vec8()?);
-    if list.is_empty() || !outer.is_empty() {
+/// The groups; none where the list is broken, since nothing is decided by them that a broken list could turn.
+fn groups(content: &[u8]) -> Vec<u16> {
+    let list = Cursor::new(content).vec16().unwrap_or_default();
+    numbers(list, content.len().saturating_sub(2)).unwrap_or_default()
+}
+
+/// A list of 16-bit numbers without GREASE, which must be all of the `len` bytes that its extension has for it.
+fn numbers(list: &[u8], len: usize) -> Option<Vec<u16>> {
+    if list.is_empty() || list.len() != len || !list.len().is_multiple_of(2) {
         return None;
     }
-    let mut versions = Vec::new();
-    while !list.is_empty() {
-        let version = list.u16()?;
-        if !is_grease(version) {
-            versions.push(version);
-        }
-    }
-    Some(versions)
+    let numbers = list.as_chunks().0.iter().map(|number| u16::from_be_bytes(*number));
+    Some(numbers.filter(|number| !is_grease(*number)).collect())
 }
 
 /// Values that clients send so that nobody gets used to their absence (RFC 8701).

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::{ClientHello, Hello, client_hello, fuzz_client_hello, host_name};
+use super::{ClientHello, Hello, Unopened, client_hello, fuzz_client_hello, host_name};
 use crate::limits;
 
 fn vec16(body: &[u8]) -> Vec<u8> {
@@ -42,6 +42,7 @@ fn a_hello_is_read_however_it_is_cut_into_records_and_packets() {
             sni(b"API.Example.com."),
             extension(16, &vec16(&alpn)),
             extension(43, &versions),
+            extension(10, &vec16(&[&grease[..], &[0x11, 0xec, 0, 29]].concat())),
             extension(0xfe0d, &[0; 40]),
         ]
         .concat(),
@@ -50,6 +51,7 @@ fn a_hello_is_read_however_it_is_cut_into_records_and_packets() {
         sni: Some("api.example.com".into()),
         alpn: vec!["h2".into(), "http/1.1".into()],
         versions: vec![0x0304, 0x0303],
+        groups: vec![0x11ec, 29],
         ech: true,
         ..ClientHello::default()
     });
@@ -139,5 +141,31 @@ proptest! {
         let at = at % bytes.len();
         bytes[at] = with;
         fuzz_client_hello(&bytes);
+    }
+}
+
+#[test]
+fn what_may_be_opened_speaks_http_1_1_or_says_nothing_and_a_version_of_today() {
+    let unopened = |alpn: &[&str], versions: &[u16]| {
+        let alpn = alpn.iter().map(|protocol| (*protocol).to_owned()).collect();
+        ClientHello { alpn, versions: versions.to_vec(), ..ClientHello::default() }.unopened()
+    };
+    assert_eq!(unopened(&[], &[0x0303]), None);
+    assert_eq!(unopened(&["h2", "http/1.1"], &[0x0304]), None);
+    assert_eq!(unopened(&["h2"], &[0x0304, 0x0303]), Some(Unopened::Alpn));
+    assert_eq!(unopened(&["postgresql"], &[0x0304]), Some(Unopened::Alpn));
+    assert_eq!(unopened(&[], &[0x0302, 0x0301]), Some(Unopened::Old));
+    assert_eq!(unopened(&[], &[]), Some(Unopened::Old));
+    let with_ech = ClientHello { ech: true, versions: vec![0x0304], ..ClientHello::default() };
+    assert_eq!(with_ech.unopened(), None);
+    let large = ClientHello { too_large: true, ..ClientHello::default() };
+    assert_eq!(large.unopened().map(Unopened::code), Some("tls_too_large"));
+}
+
+#[test]
+fn groups_that_break_their_format_are_no_groups_and_the_hello_stays_one() {
+    for content in [&[][..], &[0], &[0, 0], &[0, 3, 0, 29, 0], &[0, 4, 0, 29], &[0, 2, 0, 29, 0]] {
+        let Hello::Is(hello) = hello(&[extension(10, content), sni(b"a.test")].concat()) else { panic!("{content:?}") };
+        assert_eq!((hello.groups, hello.sni.as_deref()), (vec![], Some("a.test")), "{content:?}");
     }
 }
