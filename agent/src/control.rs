@@ -44,6 +44,14 @@ pub enum Request {
         /// Which run.
         run: RunId,
     },
+    /// The stage of a run has its own mount namespace: lay the trust overlay there, before the command is executed;
+    /// answered by [`Reply::Laid`].
+    LayOverlay {
+        /// Which run.
+        run: RunId,
+        /// Home directory of the run's user, where there is one.
+        home: Option<PathBuf>,
+    },
     /// How the agent is; answered by [`Reply::Status`].
     Status,
 }
@@ -100,6 +108,8 @@ pub enum Reply {
     Done,
     /// What is on record.
     Summary(Summary),
+    /// What is laid.
+    Laid(Laid),
     /// How the agent is.
     Status(Status),
     /// Not done, and why; a sentence for the user.
@@ -124,6 +134,15 @@ pub struct Started {
     pub notes: Vec<String>,
 }
 
+/// The trust overlay of a run.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Laid {
+    /// Names and values of variables that the command gets where it has none of that name.
+    pub environment: Vec<(String, String)>,
+    /// Sentences for the user: what will not be trusted.
+    pub notes: Vec<String>,
+}
+
 /// What the record of a run holds so far.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Summary {
@@ -137,6 +156,15 @@ pub struct Summary {
     pub held: u64,
     /// Bypasses and differences between the kernel's count and the record.
     pub alarms: u64,
+    /// Ways around the proxy that the kernel counted, each time.
+    #[serde(default)]
+    pub bypassed: u64,
+    /// Packets that the kernel dropped on their way around the proxy.
+    #[serde(default)]
+    pub dropped: u64,
+    /// Connections refused because the kernel had no room for their origin.
+    #[serde(default)]
+    pub map_full: u64,
     /// Processes of the run that are still alive.
     pub processes: u64,
     /// False when the journal or the index had not caught up in time: the numbers are a lower bound.
@@ -187,6 +215,12 @@ pub trait Agent {
     /// The command of a run has ended, was never started, or nobody can tell. Its processes may live on: the
     /// run ends when none is left.
     async fn run_exited(&self, run: RunId, exit: Exit) -> Result<(), Refusal>;
+
+    /// Lays the trust overlay over the mounts of the run's only process. An agent without an authority lays nothing.
+    async fn lay_overlay(&self, run: RunId, home: Option<PathBuf>) -> Result<Laid, Refusal> {
+        tracing::debug!(%run, ?home, "no authority, no overlay");
+        Ok(Laid::default())
+    }
 
     /// What is on record, as soon as journal and index have caught up with what has happened until now,
     /// at the latest after [`crewtap_core::limits::SUMMARY_WAIT`].

@@ -4,13 +4,15 @@
 
 mod invocation;
 mod names;
+pub(super) mod pause;
 pub(super) mod spec;
 pub(super) mod witness;
 mod wrapper;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -37,8 +39,8 @@ pub(super) const HIDDEN: &str = "crewtap-hidden";
 /// Run a command with everything it connects to on record
 ///
 /// The command runs as the user who asks, also under sudo: with that user's environment, groups and
-/// directory, on the same terminal. Nothing is set for it; its children are captured too, also those that
-/// outlive it.
+/// directory, on the same terminal. Nothing is set for it but variables that make Node, Deno and uv trust
+/// crewtap's authority as well; its children are captured too, also those that outlive it.
 #[derive(Args, Debug)]
 #[command(
     override_usage = "crewtap run [OPTIONS] [--] CMD [ARGS]...",
@@ -111,7 +113,8 @@ pub(super) fn run(args: &RunArgs, global: &Global, umask: u32) -> anyhow::Result
     let signals = Signals::take()?;
     let mut spec = specification(args, invocation, &started, &signals);
     spec.ignore_child = ignored & (1 << (libc::SIGCHLD - 1)) != 0;
-    let mut command = Wrapped::start(&spec).context("cannot start the command")?;
+    let lay = || lay_overlay(&mut agent, started.run, &spec, args.quiet);
+    let mut command = Wrapped::start(&spec, lay).context("cannot start the command")?;
     let_go(inherited).context("cannot let go of the command's input and output")?;
     let end = command.supervise(&signals).context("cannot watch the command")?;
     let told = tell_end(&mut agent, started.run, &end, &signals);
@@ -186,6 +189,17 @@ fn refuse_hidden_directory(started: &Started) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Asks the agent to lay the trust overlay; the variables that the command gets for it.
+fn lay_overlay(agent: &mut Client, run: RunId, spec: &Spec, quiet: bool) -> anyhow::Result<Vec<(String, String)>> {
+    let home = spec.environment.iter().find_map(|word| word.strip_prefix(b"HOME=")).filter(|home| !home.is_empty());
+    let home = home.map(|home| PathBuf::from(OsStr::from_bytes(home)));
+    let laid = agent.lay_overlay(run, home)?;
+    if !quiet {
+        laid.notes.iter().for_each(|note| eprintln!("crewtap: {note}"));
+    }
+    Ok(laid.environment)
+}
+
 fn specification(args: &RunArgs, invocation: Invocation, started: &Started, signals: &Signals) -> Spec {
     Spec {
         cgroup: started.cgroup.clone(),
@@ -244,14 +258,27 @@ fn summary_line(run: RunId, summary: &Summary) -> String {
         1 => "1 process outlives the command and stays captured; ".into(),
         many => format!("{many} processes outlive the command and stay captured; "),
     };
+    let kernel = past_the_proxy(summary.bypassed, summary.dropped, summary.map_full);
+    let kernel = if kernel.is_empty() { kernel } else { format!(" ({kernel})") };
     format!(
-        "run {run}{so_far}: {}, {}, {} refused, {} held, {}; {goes_on}next: crewtap show {run}",
+        "run {run}{so_far}: {}, {}, {} refused, {} held, {}{kernel}; {goes_on}next: crewtap show {run}",
         count(summary.sessions, "session", "sessions"),
         count(summary.exchanges, "exchange", "exchanges"),
         summary.refused,
         summary.held,
         count(summary.alarms, "alarm", "alarms"),
     )
+}
+
+/// What the kernel counted beside connections; empty where there was nothing.
+pub(super) fn past_the_proxy(bypassed: u64, dropped: u64, map_full: u64) -> String {
+    let told = [
+        (bypassed, "times past the proxy"),
+        (dropped, "packets dropped by the kernel"),
+        (map_full, "connections that found no room in the kernel"),
+    ];
+    let told = told.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
+    told.collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -269,6 +296,9 @@ mod tests {
         );
         let open = Summary { processes: 2, alarms: 1, ..Summary::default() };
         let line = summary_line(run, &open);
+        let bypassed = Summary { bypassed: 3, dropped: 2, alarms: 1, ..Summary::default() };
+        let told = summary_line(run, &bypassed);
+        assert!(told.contains(", 1 alarm (3 times past the proxy, 2 packets dropped by the kernel); "), "{told}");
         assert!(line.contains(" so far: 0 sessions") && line.contains(", 1 alarm; 2 processes outlive"), "{line}");
     }
 

@@ -20,10 +20,13 @@ use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::{AccessFlags, Gid, Uid, access, execve, setgroups, setresgid, setresuid};
 use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
+use serde_bytes::ByteBuf;
 
 use super::FAILED_RUN;
 use super::run::HIDDEN;
+use super::run::pause::Pause;
 use super::run::spec::{NotStarted, Sheet, Spec, c_string};
+use crate::capture::filter;
 use crate::capture::sys::{self, Disposition};
 
 /// Where commands are looked up when PATH is not set; what `execvp` does.
@@ -37,6 +40,10 @@ pub(super) struct StageArgs {
     spec: i32,
     /// Its descriptor of the report
     report: i32,
+    /// Its descriptor of the pipe that takes the word that the mounts are private
+    ready: i32,
+    /// Its descriptor of the pipe that brings what the overlay adds
+    laid: i32,
 }
 
 pub(super) fn run(args: &StageArgs) -> anyhow::Result<ExitCode> {
@@ -45,7 +52,8 @@ pub(super) fn run(args: &StageArgs) -> anyhow::Result<ExitCode> {
     anyhow::ensure!(is_child, "`stage` is for `crewtap run` itself");
     let mut report = Sheet::of_parent(args.parent, args.report)?;
     let spec = Sheet::of_parent(args.parent, args.spec)?.read::<Spec>()?.context("there is no specification")?;
-    let failure = match become_command(&spec) {
+    let pause = Pause::of_parent(args.parent, args.ready, args.laid)?;
+    let failure = match become_command(spec, pause) {
         Err(error) => NotStarted { status: FAILED_RUN, why: format!("{error:#}") },
         Ok(failure) => failure,
     };
@@ -55,11 +63,14 @@ pub(super) fn run(args: &StageArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Does not return when all goes well.
-fn become_command(spec: &Spec) -> anyhow::Result<NotStarted> {
+fn become_command(mut spec: Spec, pause: Pause) -> anyhow::Result<NotStarted> {
     join(&spec.cgroup)?;
     hide(&spec.hide)?;
+    add_missing(&mut spec.environment, pause.until_laid()?);
+    let spec = &spec;
     if spec.no_raw_sockets {
         remove_capability_from_bounding_set(CapabilitySet::NET_RAW).context("cannot give up raw sockets")?;
+        sys::filter_calls(&filter::sockets()).context("cannot filter the calls that make sockets")?;
     }
     if let Some((soft, hard)) = spec.core_limits {
         // Raising it needs a capability that root of a container may lack; nothing depends on it.
@@ -94,6 +105,16 @@ fn hide(directories: &[std::path::PathBuf]) -> anyhow::Result<()> {
             .with_context(|| format!("cannot hide {} from the run", directory.display()))?;
     }
     Ok(())
+}
+
+/// Variables that the overlay brings, where the command has none of that name.
+fn add_missing(environment: &mut Vec<ByteBuf>, additions: Vec<(String, String)>) {
+    for (name, value) in additions {
+        let begin = format!("{name}=");
+        if !environment.iter().any(|word| word.starts_with(begin.as_bytes())) {
+            environment.push(ByteBuf::from(begin + &value));
+        }
+    }
 }
 
 fn become_user(spec: &Spec) -> nix::Result<()> {
@@ -190,7 +211,20 @@ fn attempt(path: &[u8], words: &[CString], environment: &[CString]) -> io::Resul
 mod tests {
     use serde_bytes::ByteBuf;
 
-    use super::candidates;
+    use super::{add_missing, candidates};
+
+    #[test]
+    fn variables_of_the_overlay_never_replace_the_users() {
+        let mut environment = vec![ByteBuf::from("DENO_CERT=/mine.pem"), ByteBuf::from("NODE=x")];
+        add_missing(
+            &mut environment,
+            [("DENO_CERT", "/c.pem"), ("NODE_EXTRA_CA_CERTS", "/c.pem")]
+                .map(|(name, value)| (name.into(), value.into()))
+                .into(),
+        );
+        let expected = ["DENO_CERT=/mine.pem", "NODE=x", "NODE_EXTRA_CA_CERTS=/c.pem"].map(ByteBuf::from);
+        assert_eq!(environment, expected);
+    }
 
     #[test]
     fn commands_are_looked_up_in_the_path_they_were_given() {

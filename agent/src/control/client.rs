@@ -9,7 +9,7 @@ use std::time::Duration;
 use crewtap_core::id::RunId;
 use crewtap_core::limits;
 
-use super::{Exit, LineError, Reply, Request, StartRun, Started, Status, Summary, decode, encode};
+use super::{Exit, Laid, LineError, Reply, Request, StartRun, Started, Status, Summary, decode, encode};
 
 /// A conversation with the agent that did not come to its end.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +70,17 @@ impl Client {
     pub fn start_run(&mut self, request: StartRun) -> Result<Started, ClientError> {
         match self.ask(&Request::StartRun(request))? {
             Reply::Started(started) => Ok(started),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Asks for the trust overlay of a run whose stage waits for it.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn lay_overlay(&mut self, run: RunId, home: Option<PathBuf>) -> Result<Laid, ClientError> {
+        match self.ask(&Request::LayOverlay { run, home })? {
+            Reply::Laid(laid) => Ok(laid),
             other => Err(unexpected(&other)),
         }
     }

@@ -160,6 +160,7 @@ async fn answer<A: Agent>(request: Request, peer: Peer, agent: &A, open: &RefCel
             open.borrow_mut().remove(&run);
             agent.run_exited(run, exit).await.map(|()| Reply::Done)
         }
+        Request::LayOverlay { run, home } => agent.lay_overlay(run, home).await.map(Reply::Laid),
         Request::RunSummary { run } => agent.run_summary(run).await.map(Reply::Summary),
         Request::Status => Ok(Reply::Status(agent.status().await)),
     };

@@ -16,6 +16,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
+use super::pause::Gap;
 use super::spec::{NotStarted, Sheet, Spec};
 use super::witness::Witness;
 use crate::capture::{process, sys};
@@ -127,18 +128,28 @@ pub(super) struct Wrapped {
 }
 
 impl Wrapped {
-    /// Starts the stage that becomes the command.
-    pub(super) fn start(spec: &Spec) -> io::Result<Self> {
+    /// Starts the stage that becomes the command; `lay` is done when the run's mounts are private, and brings variables.
+    pub(super) fn start(
+        spec: &Spec,
+        lay: impl FnOnce() -> anyhow::Result<Vec<(String, String)>>,
+    ) -> anyhow::Result<Self> {
         let mut sheet = Sheet::new("crewtap-spec")?;
         sheet.write(spec)?;
         let report = Sheet::new("crewtap-report")?;
         let numbers = [sheet.number().to_string(), report.number().to_string()];
-        let child = Command::new("/proc/self/exe")
+        let gap = Gap::new()?;
+        let mut child = Command::new("/proc/self/exe")
             .arg0("crewtap")
             .args(["stage", &std::process::id().to_string()])
             .args(numbers)
+            .args(gap.numbers())
             .env_clear()
             .spawn()?;
+        if let Err(error) = gap.bridge(&child, lay) {
+            child.kill()?;
+            child.wait()?;
+            return Err(error);
+        }
         let pid = Pid::from_raw(i32::try_from(child.id()).map_err(io::Error::other)?);
         Ok(Self { pid, report, cgroup: spec.cgroup.clone(), _spec: sheet, witness: Witness::start() })
     }
