@@ -25,7 +25,7 @@ fn main() -> anyhow::Result<()> {
 
 fn chunk(offset: u64) -> Event {
     let (run, session) = (RunId(Ulid::from_bytes([1; 16])), SessionId(Ulid::from_bytes([2; 16])));
-    Event::new(clock::now(), Chunk { side: Side::Server, offset }).in_session(run, session)
+    Event::new(clock::now(), Chunk::new(Side::Server, offset)).in_session(run, session)
 }
 
 /// Processor time of the whole process, threads included.

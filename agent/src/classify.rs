@@ -14,13 +14,29 @@ use crate::proto;
 use crate::relay::First;
 use crate::session::Session;
 
+/// What is known of a connection before anything is forwarded.
+#[derive(Debug)]
+pub struct Known {
+    /// What the client has said.
+    pub first: First,
+    /// What it is, and where it goes.
+    pub classified: Classified,
+    /// How it begins, where that is TLS.
+    pub hello: Option<ClientHello>,
+}
+
 /// Reads the first bytes, as far as they are needed to tell, and names the target.
-pub async fn classify(session: &Session, stream: &TcpStream) -> (First, Classified) {
+pub async fn classify(session: &Session, stream: &TcpStream) -> Known {
+    look(session, stream, false).await
+}
+
+/// `begun`: the client is known to speak, whatever its port says.
+async fn look(session: &Session, stream: &TcpStream, begun: bool) -> Known {
     let destination = session.origin().destination;
     let port = destination.port();
     let mut known = First::default();
     let first = &mut known;
-    let sniffed = if sniff::server_speaks_first(port) {
+    let sniffed = if sniff::server_speaks_first(port) && !begun {
         None
     } else {
         let begin = Instant::now();
@@ -37,7 +53,36 @@ pub async fn classify(session: &Session, stream: &TcpStream) -> (First, Classifi
         Hello::Is(hello) => Some(hello),
         _ => None,
     };
-    (known, describe(session, protocol, hello))
+    let classified = describe(session, protocol, hello.clone());
+    Known { first: known, classified, hello }
+}
+
+/// Waits, where the client has said nothing yet, until one side speaks: many clients connect first and prepare their
+/// greeting afterwards, some for longer than a first byte is waited for. None when there is nothing new to tell: the client
+/// had spoken, or the target speaks first.
+pub async fn spoken(session: &Session, known: &Known, client: &TcpStream, target: &TcpStream) -> Option<Known> {
+    let is_silent = known.first.bytes.is_empty() && known.first.gone.is_none();
+    if !is_silent {
+        return None;
+    }
+    tokio::select! {
+        _ = client.readable() => Some(look(session, client, true).await),
+        _ = target.readable() => None,
+    }
+}
+
+/// What the first bytes inside of an opened connection are; the target keeps its address, and has the name that it proved.
+#[must_use]
+pub fn inside(outer: &Classified, proven: Option<Name>, alpn: Option<&str>, first: &[u8], port: u16) -> Classified {
+    let agreed = alpn.filter(|alpn| *alpn == "http/1.1").and(Some(Protocol::Http));
+    let protocol = agreed.or_else(|| sniff::settle(first, &[], port)).map_or("unknown", Protocol::as_str);
+    let name = proven.or_else(|| outer.target.name.clone());
+    Classified {
+        protocol: protocol.into(),
+        driver: proto::driver(protocol).name.into(),
+        target: Target { address: outer.target.address, name },
+        ..outer.clone()
+    }
 }
 
 fn told(bytes: &[u8], port: u16) -> bool {

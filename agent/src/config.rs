@@ -18,7 +18,7 @@ pub const DEFAULT_FILE: &str = "/etc/crewtap/crewtap.toml";
 pub const DEFAULT_DATA_DIR: &str = "/var/lib/crewtap";
 
 /// Keys of this version.
-const KEYS: [&str; 3] = ["data_dir", "mode", "durability"];
+const KEYS: [&str; 6] = ["data_dir", "mode", "durability", "tls", "tls_pass", "tls_authorities"];
 
 /// Keys of the plan that a later version understands; taking them silently would promise what is not done.
 const LATER_KEYS: [&str; 6] = ["targets", "policy", "masks", "oidc", "discover", "retention"];
@@ -33,6 +33,16 @@ pub enum Durability {
     Disk,
 }
 
+/// What happens with the TLS of captured processes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum TlsMode {
+    /// It is opened where that is possible, and what is inside is recorded.
+    #[default]
+    Open,
+    /// It passes as it is; only its bytes are recorded.
+    Pass,
+}
+
 /// What the agent and the verbs work by.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Config {
@@ -44,11 +54,25 @@ pub struct Config {
     pub mode: Mode,
     /// When a request counts as being in the journal.
     pub durability: Durability,
+    /// What happens with TLS.
+    pub tls: TlsMode,
+    /// Names whose TLS is never opened: a host name, or `*.` and the domain above it; lower case.
+    pub tls_pass: Vec<String>,
+    /// Files of further certificate authorities that targets are verified with, beside the host's own.
+    pub tls_authorities: Vec<PathBuf>,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { file: None, data_dir: DEFAULT_DATA_DIR.into(), mode: Mode::default(), durability: Durability::default() }
+        Self {
+            file: None,
+            data_dir: DEFAULT_DATA_DIR.into(),
+            mode: Mode::default(),
+            durability: Durability::default(),
+            tls: TlsMode::default(),
+            tls_pass: Vec::new(),
+            tls_authorities: Vec::new(),
+        }
     }
 }
 
@@ -130,6 +154,12 @@ impl Config {
                 let kinds = [("process", Durability::Process), ("disk", Durability::Disk)];
                 self.durability = one_of("durability", value, &kinds)?;
             }
+            "tls" => self.tls = one_of("tls", value, &[("open", TlsMode::Open), ("pass", TlsMode::Pass)])?,
+            "tls_pass" => self.tls_pass = texts("tls_pass", value, host_pattern)?,
+            "tls_authorities" => {
+                let beside = file.parent().unwrap_or(Path::new("/"));
+                self.tls_authorities = texts("tls_authorities", value, |path| Ok(beside.join(path)))?;
+            }
             other => return Err(Fault { at: key.span(), what: unknown(other) }),
         }
         Ok(())
@@ -149,6 +179,32 @@ fn text<'a>(key: &str, value: &'a Spanned<DeValue<'_>>) -> Result<&'a str, Fault
             let what = format!("`{key}` must be a text in quotes, not of type {}", value.get_ref().type_str());
             Err(Fault { at: value.span(), what })
         }
+    }
+}
+
+/// A list of texts, each made into what it means.
+fn texts<T>(
+    key: &str,
+    value: &Spanned<DeValue<'_>>,
+    mut meaning: impl FnMut(&str) -> Result<T, String>,
+) -> Result<Vec<T>, Fault> {
+    let Some(list) = value.get_ref().as_array() else {
+        let what = format!("`{key}` must be a list of texts, not of type {}", value.get_ref().type_str());
+        return Err(Fault { at: value.span(), what });
+    };
+    list.iter()
+        .map(|value| {
+            meaning(text(key, value)?).map_err(|what| Fault { at: value.span(), what: format!("`{key}`: {what}") })
+        })
+        .collect()
+}
+
+/// A host name, or `*.` and the domain above it.
+fn host_pattern(pattern: &str) -> Result<String, String> {
+    let name = pattern.strip_prefix("*.").unwrap_or(pattern);
+    match crewtap_core::wire::tls::host_name(name.as_bytes()) {
+        Some(_) => Ok(pattern.to_ascii_lowercase()),
+        None => Err(format!("\"{pattern}\" is neither a host name nor `*.` and the domain above it")),
     }
 }
 
@@ -211,6 +267,10 @@ mod tests {
         assert!(fault("\nmode = 'recrod'").contains(":2: `mode` cannot be \"recrod\": it is one of \"record\", "));
         assert!(fault("\n\nmode = 3").contains(":3: `mode` must be a text in quotes, not of type integer"));
         assert!(fault("mode = 'record'\nmode =").contains(":2: "));
+        assert!(
+            fault("tls_pass = ['a.example', '*.b c']").contains(":1: `tls_pass`: \"*.b c\" is neither a host name")
+        );
+        assert!(fault("tls_pass = 'a.example'").contains(":1: `tls_pass` must be a list of texts"));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic))]
 
 pub mod attribute;
+pub mod authority;
 pub mod capture;
 pub mod classify;
 pub mod cli;
@@ -15,9 +16,12 @@ pub mod dial;
 pub mod gate;
 pub mod identity;
 pub mod index;
+pub mod intercept;
 pub mod journal;
+pub mod leg;
 pub mod names;
 pub mod namespace;
+pub mod overlay;
 pub mod proto;
 pub mod proxy;
 pub mod recorder;
@@ -25,3 +29,4 @@ pub mod relay;
 pub mod runs;
 pub mod selftest;
 pub mod session;
+pub mod tls;

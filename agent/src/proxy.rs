@@ -8,22 +8,29 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crewtap_core::bodies::Classified;
 use crewtap_core::limits;
 use crewtap_core::origin::Origin;
+use crewtap_core::session::Outcome;
+use crewtap_core::wire::tls::begins_like_tls;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::attribute;
 use crate::capture::kernel::Kernel;
 use crate::capture::listen;
-use crate::capture::process::ProcessCache;
-use crate::classify;
+use crate::capture::process::{ProcessCache, Program};
+use crate::classify::{self, Known};
 use crate::clock;
 use crate::dial;
-use crate::proto::{self, Client};
-use crate::recorder::Recorder;
+use crate::gate::Permit;
+use crate::intercept::{Connected, Interceptor};
+use crate::leg::Leg;
+use crate::proto::{self, Legs};
+use crate::recorder::{Recorder, Unrecorded};
+use crate::relay::End;
 use crate::runs::{Counts, Run, Runs};
 use crate::selftest;
-use crate::session::{Ground, Session};
+use crate::session::{AskError, Ground, Session};
 
 /// What all threads of the proxy share.
 pub struct Proxy {
@@ -35,6 +42,8 @@ pub struct Proxy {
     pub processes: Arc<ProcessCache>,
     /// What every session needs.
     pub ground: Arc<Ground>,
+    /// Opens TLS.
+    pub interceptor: Arc<Interceptor>,
     /// For what has no run.
     pub recorder: Recorder,
     /// Connections that were closed because they had no origin.
@@ -87,16 +96,15 @@ impl Proxy {
             return refuse(&run, stream, "sessions_full", "too many sessions are open");
         }
         let slot = Slot(self.clone());
-        let process = (*self.processes.get(origin.pid)).clone();
-        match Session::open(self.ground.clone(), run.clone(), origin, peer, process) {
-            Ok(session) => {
-                tokio::task::spawn_local(async move {
-                    let _slot = slot;
-                    serve(session, stream).await;
-                });
+        let program = Program { pid: origin.pid, since_ns: origin.program_ns, at_ns: origin.mono_ns };
+        tokio::task::spawn_local(async move {
+            let Slot(proxy) = &slot;
+            let process = (*proxy.processes.of_program(program).await).clone();
+            match Session::open(proxy.ground.clone(), run.clone(), origin, peer, process) {
+                Ok(session) => serve(session, &proxy.interceptor, stream).await,
+                Err(error) => refuse(&run, stream, "unrecorded", &error.to_string()),
             }
-            Err(error) => refuse(&run, stream, "unrecorded", &error.to_string()),
-        }
+        });
     }
 
     /// Any local user can connect to a loopback port: one note a second must do, or the disk would be theirs to fill.
@@ -136,17 +144,79 @@ fn answer_selftest(origin: &Origin, stream: TcpStream) {
     }
 }
 
-async fn serve(session: Session, stream: TcpStream) {
+/// Serves a session to its end, which is on record whatever it is.
+async fn serve(session: Session, interceptor: &Interceptor, stream: TcpStream) {
+    let End { outcome, error } = way(&session, interceptor, stream).await;
+    session.close(outcome, error);
+}
+
+/// From the first bytes to the last: what it is, whether it may, where it goes, and who speaks its protocol.
+async fn way(session: &Session, interceptor: &Interceptor, stream: TcpStream) -> End {
     if let Err(error) = dial::settle_client(&stream) {
-        return session.close(crewtap_core::session::Outcome::ClientReset, Some(error.to_string()));
+        return End { outcome: Outcome::ClientReset, error: Some(error.to_string()) };
     }
-    let (first, classified) = classify::classify(&session, &stream).await;
-    if let Err(error) = session.record(classified.clone()) {
-        dial::reset(stream);
-        return session.close(crewtap_core::session::Outcome::Unrecorded, Some(error.to_string()));
+    // Whatever ends the session before both sides have ended it is no orderly end.
+    dial::end_abruptly(&stream);
+    let legs = tokio::select! {
+        legs = connect(session, interceptor, stream) => legs,
+        () = session.abandoned() => Err(End::abandoned()),
+    };
+    match legs {
+        Ok(legs) => (proto::driver(&legs.classified.driver).serve)(session, legs).await,
+        Err(end) => end,
     }
-    let driver = proto::driver(&classified.driver);
-    (driver.serve)(session, Client { stream, first, classified }).await;
+}
+
+/// Both legs, as far as they can be brought before a protocol is spoken.
+async fn connect(session: &Session, interceptor: &Interceptor, stream: TcpStream) -> Result<Legs, End> {
+    let mut known = classify::classify(session, &stream).await;
+    session.record(known.classified.clone()).map_err(|error| unrecorded(&error))?;
+    let mut permit = ask(session, &known.classified)?;
+    let target = session
+        .dial(&permit)
+        .await
+        .map_err(|error| End { outcome: error.outcome(), error: Some(error.to_string()) })?;
+    if let Some(spoken) = classify::spoken(session, &known, &stream, &target).await {
+        known = spoken;
+        session.record(known.classified.clone()).map_err(|error| unrecorded(&error))?;
+        permit = ask(session, &known.classified)?;
+    }
+    let Known { first, classified, hello } = known;
+    let Some(hello) = hello else {
+        if begins_like_tls(&first.bytes) {
+            let Connected { client, target, first, .. } = interceptor.unread(session, (stream, target), first)?;
+            return Ok(Legs { client, target, first, classified, encrypted: false, permit });
+        }
+        let (client, target) = (Leg::new(stream), Leg::new(target));
+        return Ok(Legs { client, target, first, classified, encrypted: false, permit });
+    };
+    // Nobody takes an end in the middle of a handshake for an orderly one.
+    dial::end_abruptly(&target);
+    let connected = interceptor.open(session, &permit, (stream, target), (first, &classified, &hello)).await?;
+    let Connected { client, target, first, proven, opened } = connected;
+    let Some(inside) = opened else {
+        return Ok(Legs { client, target, first, classified, encrypted: false, permit });
+    };
+    let port = session.origin().destination.port();
+    let classified = classify::inside(&classified, proven, inside.alpn.as_deref(), &first.bytes, port);
+    session.record(classified.clone()).map_err(|error| unrecorded(&error))?;
+    // Judged again: now the target has proven its name, or it has not, and what is inside is known.
+    let permit = ask(session, &classified)?;
+    Ok(Legs { client, target, first, classified, encrypted: true, permit })
+}
+
+fn ask(session: &Session, classified: &Classified) -> Result<Permit, End> {
+    session.ask_connect(classified).map_err(|error| End {
+        outcome: match error {
+            AskError::Refused => Outcome::Refused,
+            AskError::Unrecorded(_) => Outcome::Unrecorded,
+        },
+        error: Some(error.to_string()),
+    })
+}
+
+fn unrecorded(error: &Unrecorded) -> End {
+    End { outcome: Outcome::Unrecorded, error: Some(error.to_string()) }
 }
 
 fn refuse(run: &Run, stream: TcpStream, code: &str, text: &str) {

@@ -2,6 +2,8 @@
 //!
 //! Never buffers: when a call returns, the record is in the file.
 
+use std::borrow::Cow;
+
 use crewtap_core::bodies::{self, Chunk};
 use crewtap_core::event::{Body, Event};
 use crewtap_core::id::{RunId, SessionId};
@@ -14,6 +16,17 @@ use crate::journal::{Entry, Journal, JournalError, Position};
 #[derive(Debug, thiserror::Error)]
 #[error("cannot be recorded: {0}")]
 pub struct Unrecorded(#[from] pub JournalError);
+
+/// One event of a session's exchange (or of the session), with the bytes that it tells of.
+#[derive(Debug)]
+pub struct Told<'b> {
+    /// Number of the exchange, from 1.
+    pub exchange: Option<u32>,
+    /// What happened.
+    pub body: Body,
+    /// Bytes, as they may be shown.
+    pub payload: Cow<'b, [u8]>,
+}
 
 /// Writes events of one agent into its journal.
 #[derive(Clone, Debug)]
@@ -90,7 +103,26 @@ impl Recorder {
         offset: u64,
         bytes: &[u8],
     ) -> Result<Position, Unrecorded> {
-        self.record_in_session(run, session, Chunk { side, offset }.into(), bytes)
+        self.record_in_session(run, session, Chunk::new(side, offset).into(), bytes)
+    }
+
+    /// Records what one burst of a session's bytes came to, all of it or nothing.
+    ///
+    /// # Errors
+    /// When the journal does not take it.
+    pub fn record_burst(&self, run: RunId, session: SessionId, told: Vec<Told<'_>>) -> Result<Position, Unrecorded> {
+        let at = clock::now();
+        let told: Vec<(Event, Cow<'_, [u8]>)> = told
+            .into_iter()
+            .map(|Told { exchange, body, payload }| {
+                let event = Event::new(at, body).in_session(run, session);
+                (exchange.into_iter().fold(event, Event::in_exchange), payload)
+            })
+            .collect();
+        let payloads: Vec<[&[u8]; 1]> = told.iter().map(|(_, payload)| [&**payload]).collect();
+        let entries: Vec<Entry<'_>> =
+            told.iter().zip(&payloads).map(|((event, _), payload)| Entry { event, payload }).collect();
+        Ok(self.journal.append(&entries)?)
     }
 
     /// Records something that an analyst should know about the agent itself.

@@ -3,6 +3,7 @@
 //! Never outlives the journal: a run's end is recorded by the daemon, which then forgets it here.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
@@ -13,10 +14,12 @@ use crewtap_core::limits;
 use crewtap_core::run::Mode;
 use tokio::sync::{Semaphore, watch};
 
+use crate::authority::Generation;
 use crate::clock;
 use crate::journal::Position;
 use crate::names::Names;
 use crate::namespace::Namespace;
+use crate::overlay::Bundles;
 use crate::recorder::{Recorder, Unrecorded};
 
 /// One live run.
@@ -39,6 +42,7 @@ pub struct Run {
     recorder: Recorder,
     names: Mutex<Names>,
     proven: OnceLock<Proven>,
+    trust: OnceLock<Trust>,
     ended: watch::Sender<bool>,
 }
 
@@ -51,6 +55,15 @@ pub struct Proven {
     pub established: u64,
 }
 
+/// What the processes of a run trust since its overlay was laid.
+#[derive(Clone, Debug)]
+pub struct Trust {
+    /// The newest of our authorities that they trust.
+    pub held: Generation,
+    /// The bundles that they had before, as the host sees them; more come with each program that brings its own.
+    pub bundles: Bundles,
+}
+
 /// Counters of a run; monotonic, read for its end line and for reconciliation.
 #[derive(Debug, Default)]
 pub struct Counts {
@@ -58,6 +71,8 @@ pub struct Counts {
     pub sessions: AtomicU64,
     /// Sessions open now.
     pub open: AtomicU64,
+    /// Requests on record.
+    pub exchanges: AtomicU64,
     /// Sessions refused by policy, or because they could not be recorded.
     pub refused: AtomicU64,
     /// Connections accepted for it that were closed before they became a session.
@@ -105,6 +120,7 @@ impl Run {
             recorder,
             names: Mutex::default(),
             proven: OnceLock::new(),
+            trust: OnceLock::new(),
             ended: watch::Sender::new(false),
         }
     }
@@ -146,6 +162,24 @@ impl Run {
     #[must_use]
     pub fn proven(&self) -> Option<Proven> {
         self.proven.get().copied()
+    }
+
+    /// Its overlay is laid: from now on its processes trust our authority.
+    pub fn trust(&self, trust: Trust) {
+        // A run is given its overlay once; a second word changes nothing.
+        let _ = self.trust.set(trust);
+    }
+
+    /// The newest of our authorities that its processes trust, if they trust one.
+    #[must_use]
+    pub fn trusted(&self) -> Option<Generation> {
+        self.trust.get().map(|trust| trust.held)
+    }
+
+    /// The bundles of roots that its processes had before.
+    #[must_use]
+    pub fn bundles(&self) -> Vec<PathBuf> {
+        self.trust.get().map(|trust| trust.bundles.paths()).unwrap_or_default()
     }
 
     /// Tells its sessions that nobody is left to serve.

@@ -6,9 +6,10 @@
 use std::cell::Cell;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crewtap_core::action::{Action, Fact, Facts, Verb};
+use crewtap_core::action::{Action, Fact, Verb};
 use crewtap_core::bodies::{Bypass, Classified, Decided, SessionClosed, SessionOpened};
 use crewtap_core::event::Body;
 use crewtap_core::id::{SessionId, Ulid};
@@ -17,13 +18,12 @@ use crewtap_core::mask::digest::DigestKey;
 use crewtap_core::origin::Origin;
 use crewtap_core::run::Process;
 use crewtap_core::session::{Outcome, Side};
-use crewtap_core::target::Target;
 use tokio::net::TcpStream;
 
 use crate::dial::{self, DialError};
 use crate::gate::{Gate, Permit};
 use crate::journal::{JournalError, Position};
-use crate::recorder::Unrecorded;
+use crate::recorder::{Told, Unrecorded};
 use crate::runs::{Counts, Run};
 
 /// Why [`Session::ask`] gave no permit.
@@ -55,6 +55,7 @@ pub struct Session {
     run: Arc<Run>,
     ground: Arc<Ground>,
     origin: Origin,
+    process: Process,
     accepted: Instant,
     bytes: [Cell<u64>; 2],
     first_byte: Cell<Option<Duration>>,
@@ -81,6 +82,7 @@ impl Session {
             run,
             ground,
             origin,
+            process,
             accepted: Instant::now(),
             bytes: [Cell::new(0), Cell::new(0)],
             first_byte: Cell::new(None),
@@ -89,8 +91,12 @@ impl Session {
             moved: Cell::new(0),
             closed: true,
         };
-        let opened =
-            SessionOpened { origin: session.origin.clone(), client, process, identity: session.run.identity.clone() };
+        let opened = SessionOpened {
+            origin: session.origin.clone(),
+            client,
+            process: session.process.clone(),
+            identity: session.run.identity.clone(),
+        };
         session.append(opened.into(), &[])?;
         session.closed = false;
         Counts::add(&session.run.counts.sessions);
@@ -114,6 +120,12 @@ impl Session {
     #[must_use]
     pub fn origin(&self) -> &Origin {
         &self.origin
+    }
+
+    /// The process that made the connection.
+    #[must_use]
+    pub fn process(&self) -> &Process {
+        &self.process
     }
 
     /// The key for digests of what is redacted.
@@ -190,6 +202,25 @@ impl Session {
         Ok(position)
     }
 
+    /// Records what a burst of one side's bytes came to, before they are forwarded: all of it or nothing. `wire` is how many
+    /// bytes it accounts for.
+    ///
+    /// # Errors
+    /// When the journal does not take it: then none of the bytes may be forwarded.
+    pub fn record_burst(&self, side: Side, wire: usize, told: Vec<Told<'_>>) -> Result<Position, Unrecorded> {
+        let run = &self.run;
+        let requests = told.iter().filter(|told| matches!(told.body, Body::Request(_))).count();
+        let position = run.recorder().record_burst(run.id, self.id, told)?;
+        run.counts.exchanges.fetch_add(requests as u64, Ordering::Relaxed);
+        self.last.set(position);
+        let counter = self.counter(side);
+        counter.set(counter.get() + wire as u64);
+        if side == Side::Server && self.first_byte.get().is_none() {
+            self.first_byte.set(Some(self.accepted.elapsed()));
+        }
+        Ok(position)
+    }
+
     /// Whether [`Session::durable`] has to be awaited before bytes at a position are forwarded.
     #[must_use]
     pub fn waits_for_disk(&self) -> bool {
@@ -247,7 +278,7 @@ impl Session {
         if let Err(error) = self.append(closed.into(), &[]) {
             tracing::error!(session = %self.id, %error, "the end of a session was lost");
         }
-        self.run.counts.open.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+        self.run.counts.open.fetch_sub(1, Ordering::Relaxed);
     }
 
     fn counter(&self, side: Side) -> &Cell<u64> {
@@ -277,14 +308,7 @@ fn micros(duration: Duration) -> u64 {
 
 /// The action `connect` with the facts of DESIGN section 8 that are known before the dial.
 fn connect_action(classified: &Classified) -> Action {
-    let Target { address, name } = &classified.target;
-    let mut facts = Facts::new();
-    facts.insert("address".into(), Fact::Text(address.ip().to_canonical().to_string()));
-    facts.insert("port".into(), Fact::Int(i64::from(address.port())));
+    let mut facts = classified.target.facts();
     facts.insert("protocol".into(), Fact::Text(classified.protocol.clone()));
-    if let Some(name) = name {
-        facts.insert("host".into(), Fact::Text(name.host.clone()));
-        facts.insert("proof".into(), Fact::Text(format!("{:?}", name.proof).to_lowercase()));
-    }
     Action { verb: Verb::Connect, subject: classified.target.label(), facts }
 }

@@ -3,7 +3,9 @@
 //! Never does a verb's work itself.
 
 pub mod agent;
+pub mod authority;
 mod completions;
+mod message;
 mod processes;
 pub mod reindex;
 pub mod run;
@@ -101,6 +103,7 @@ enum Verb {
     Search(search::SearchArgs),
     Verify(verify::VerifyArgs),
     Reindex(reindex::ReindexArgs),
+    Authority(authority::AuthorityArgs),
     #[command(hide = true)]
     SelfTest,
     Completions(completions::CompletionsArgs),
@@ -132,6 +135,7 @@ pub fn main(serve: Serve) -> ExitCode {
         Verb::Search(args) => (in_store(&cli.global, |store| search::run(store, &args)), FAILED),
         Verb::Verify(args) => (in_store(&cli.global, |store| verify::run(store, &args)), FAILED),
         Verb::Reindex(args) => (in_store(&cli.global, |store| reindex::run(store, &args)), FAILED),
+        Verb::Authority(args) => (in_store(&cli.global, |store| authority::run(store, &args)), FAILED),
         Verb::Completions(args) => (for_a_pipe(|| completions::run(&args)), FAILED),
         Verb::Man(args) => (for_a_pipe(|| completions::man(&args)), FAILED),
     };

@@ -9,11 +9,12 @@ use crewtap_core::run::{Ancestor, Process as Facts};
 use serde::Serialize;
 
 use super::processes;
+use super::run::past_the_proxy;
 use super::runs::{complete, id_len, status};
 use super::screen::{Screen, Style, bytes, counted, duration, safe, short};
 use super::store::Store;
 use super::table::{Align, Table};
-use crate::index::{Index, Run, Session};
+use crate::index::{Index, Reconciliation, Run, Session};
 
 /// Sessions of a run that are listed before "… N more".
 const SESSIONS_MAX: usize = 100;
@@ -168,12 +169,18 @@ fn touched(sessions: &[Session]) -> String {
 /// What an analyst must not miss.
 fn alarms(index: &Index, run: &Run, sessions: &[Session]) -> anyhow::Result<Vec<String>> {
     let mut alarms = Vec::new();
-    for count in index.reconciliations(&run.id)?.iter().filter(|count| !count.complete) {
-        alarms.push(format!(
-            "not everything is on record: the kernel saw {} connections established, {} sessions are recorded \
-             ({} refused, {} unattributed, {} events lost)",
-            count.established, count.sessions, count.refused, count.unattributed, count.events_lost
-        ));
+    for count in index.reconciliations(&run.id)? {
+        let beside = count.beside();
+        if !count.complete {
+            alarms.push(format!(
+                "not everything is on record: the kernel saw {} connections established, {} sessions are recorded \
+                 ({} refused, {} unattributed, {} events lost)",
+                count.established, count.sessions, count.refused, count.unattributed, count.events_lost
+            ));
+        }
+        if let Some(beside) = beside.strip_prefix(", ") {
+            alarms.push(format!("the kernel counted besides: {beside}"));
+        }
     }
     let mut kinds = BTreeMap::<(String, bool), i64>::new();
     for bypass in index.bypasses(&run.id)? {
@@ -210,6 +217,15 @@ fn alarms(index: &Index, run: &Run, sessions: &[Session]) -> anyhow::Result<Vec<
         alarms.push(format!("{unknown} events are of kinds that this version of crewtap does not know"));
     }
     Ok(alarms)
+}
+
+impl Reconciliation {
+    /// What the kernel counted beside connections, behind a comma; empty where there was nothing.
+    pub(super) fn beside(&self) -> String {
+        let number = |count: i64| u64::try_from(count).unwrap_or(0);
+        let told = past_the_proxy(number(self.bypassed), number(self.dropped), number(self.map_full));
+        if told.is_empty() { told } else { format!(", {told}") }
+    }
 }
 
 fn table(index: &Index, sessions: &[Session], screen: &Screen) -> anyhow::Result<Table> {

@@ -1,7 +1,9 @@
 //! A session or an exchange, as `crewtap show` tells it: origin, process, target, decision, timing, and the bytes.
 
+use crewtap_core::bodies::{Negotiated, Tls};
 use crewtap_core::run::Process as Facts;
 
+use super::message;
 use super::screen::{Screen, Style, bytes, duration, safe, short};
 use super::show_run::{Tagged, ancestors, tagged};
 use super::store::Store;
@@ -33,7 +35,7 @@ pub fn print(store: &Store, session: &Session, shown: Shown, screen: &mut Screen
         tagged("masks", &index.masks_of_session(&session.id)?, screen)?;
         tagged("notes", &index.notes_of_session(&session.id)?, screen)?;
         for (side, _) in SIDES {
-            let stream = stream::read(store, &session.id, side, None, shown)?;
+            let stream = stream::read(store, &session.id, side, shown)?;
             screen.json(&Tagged { table: "streams", row: &stream })?;
         }
         return Ok(());
@@ -56,7 +58,7 @@ pub fn print(store: &Store, session: &Session, shown: Shown, screen: &mut Screen
         screen.line(&screen.styled(&line, Style::Alarm))?;
     }
     exchanges(&index.exchanges(&session.id)?, shown, screen)?;
-    streams(store, &session.id, None, &session.id, shown, screen)
+    streams(store, session, shown, screen)
 }
 
 /// Prints an exchange.
@@ -67,8 +69,8 @@ pub fn exchange(store: &Store, exchange: &Exchange, shown: Shown, screen: &mut S
     if screen.json {
         screen.json(&Tagged { table: "exchanges", row: exchange })?;
         for (side, _) in SIDES {
-            let stream = stream::read(store, &exchange.session, side, Some(exchange.n), shown)?;
-            screen.json(&Tagged { table: "streams", row: &stream })?;
+            let message = message::read(store, exchange, side, shown)?;
+            screen.json(&Tagged { table: "messages", row: &message })?;
         }
         return Ok(());
     }
@@ -98,7 +100,11 @@ pub fn exchange(store: &Store, exchange: &Exchange, shown: Shown, screen: &mut S
     ] {
         screen.line(&format!("  {label:<9}  {}", short(&line, COMMAND_CHARS)))?;
     }
-    streams(store, &exchange.session, Some(exchange.n), &exchange.id, shown, screen)
+    for (side, heading) in SIDES {
+        screen.line("")?;
+        message::read(store, exchange, side, shown)?.print(heading, shown, screen)?;
+    }
+    Ok(())
 }
 
 fn facts(store: &Store, session: &Session, screen: &Screen) -> anyhow::Result<Vec<(&'static str, String)>> {
@@ -135,6 +141,9 @@ fn facts(store: &Store, session: &Session, screen: &Screen) -> anyhow::Result<Ve
     if !process.cwd.is_empty() {
         facts.push(("directory", process.cwd.clone()));
     }
+    if let Some(missing) = &process.missing {
+        facts.push(("not known", format!("what else the process was: {missing}")));
+    }
     if !process.ancestors.is_empty() {
         facts.push(("parents", ancestors(&process.ancestors).trim_start_matches(" ← ").to_owned()));
     }
@@ -145,6 +154,9 @@ fn facts(store: &Store, session: &Session, screen: &Screen) -> anyhow::Result<Ve
         facts.push(("dialled", format!("from {dialled_from}, which is what the target's own log shows")));
     }
     facts.push(("protocol", protocol(session)));
+    if let Some(state) = &session.tls {
+        facts.push(("tls", tls(state, &session.tls_facts.parsed())));
+    }
     for decision in store.index.decisions_of_session(&session.id)? {
         facts.push(("decision", decided(&decision)));
     }
@@ -185,6 +197,30 @@ fn protocol(session: &Session) -> String {
     format!("{protocol}{driver}{sni}{alpn}")
 }
 
+/// What became of the encryption, in one line.
+fn tls(state: &str, facts: &Tls) -> String {
+    let leg = |leg: &Option<Negotiated>| match leg {
+        Some(Negotiated { version, cipher, group, .. }) => format!("{version} {cipher} {group}"),
+        None => "?".into(),
+    };
+    let legs = format!("to the process {}; to the target {}", leg(&facts.client), leg(&facts.target));
+    let certificate = facts.certificate_sha256.as_deref().unwrap_or("?");
+    match state {
+        "passed" => format!("NOT OPENED, only its bytes are on record: {}", facts.why.as_deref().unwrap_or("?")),
+        "rejected" => {
+            format!("the process did not take crewtap's certificate: {}", facts.why.as_deref().unwrap_or("?"))
+        }
+        "unverified" => format!(
+            "opened; the target's certificate is NOT valid ({}), SHA-256 {certificate}; {legs}",
+            facts.defects.join(", ")
+        ),
+        "by_process" => format!(
+            "opened; only bundles that the process brings itself vouch for the target, SHA-256 {certificate}; {legs}"
+        ),
+        _ => format!("opened; the target's certificate is valid, SHA-256 {certificate}; {legs}"),
+    }
+}
+
 fn decided(decision: &Decision) -> String {
     let policies = decision.policies.texts().collect::<Vec<_>>().join(", ");
     let by = if policies.is_empty() { format!("by mode {}", decision.mode) } else { format!("by {policies}") };
@@ -211,17 +247,19 @@ fn exchanges(exchanges: &[Exchange], shown: Shown, screen: &mut Screen) -> std::
     Ok(())
 }
 
-fn streams(
-    store: &Store,
-    session: &str,
-    n: Option<i64>,
-    id: &str,
-    shown: Shown,
-    screen: &mut Screen,
-) -> anyhow::Result<()> {
+/// The bytes that belong to no exchange. A session that is all exchanges has none, and says where to look.
+fn streams(store: &Store, session: &Session, shown: Shown, screen: &mut Screen) -> anyhow::Result<()> {
     for (side, heading) in SIDES {
+        let stream = stream::read(store, &session.id, side, shown)?;
+        if session.exchanges == 0 || stream.total > 0 {
+            screen.line("")?;
+            stream.print(heading, &session.id, shown, screen)?;
+        }
+    }
+    if session.exchanges > 0 {
         screen.line("")?;
-        stream::read(store, session, side, n, shown)?.print(heading, id, shown, screen)?;
+        let next = format!("crewtap show {}.1   shows an exchange with its heads and bodies", session.id);
+        screen.line(&screen.styled(&next, Style::Faint))?;
     }
     Ok(())
 }

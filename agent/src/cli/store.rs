@@ -160,6 +160,17 @@ impl StoreDir {
     }
 }
 
+impl Store {
+    /// The payload of a record, or why it cannot be shown.
+    pub(super) fn payload(&self, leaf: i64) -> Result<Vec<u8>, String> {
+        let record = match &self.journal {
+            Ok(journal) => journal.record(leaf.unsigned_abs())?,
+            Err(error) => return Err(error.clone()),
+        };
+        record.map(|record| record.payload).ok_or_else(|| format!("record {leaf} is not in the journal"))
+    }
+}
+
 fn stamp_at(journal: &dyn Evidence, leaf: u64) -> Option<Stamp> {
     journal.record(leaf).ok().flatten().map(|record| record.event.at)
 }

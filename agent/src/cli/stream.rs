@@ -51,7 +51,7 @@ pub struct Stream {
 }
 
 impl Shown {
-    fn limit(self) -> u64 {
+    pub(super) fn limit(self) -> u64 {
         match self {
             Self::First => SHOWN_BYTES_MAX as u64,
             Self::Bytes(limit) => limit,
@@ -60,12 +60,13 @@ impl Shown {
     }
 }
 
-/// Reads the first part of a side's payload out of the journal.
+/// Reads the first part of what a side said outside of exchanges out of the journal.
 ///
 /// # Errors
 /// When the index fails; a journal that cannot be read is told in the stream.
-pub fn read(store: &Store, session: &str, side: &str, n: Option<i64>, shown: Shown) -> anyhow::Result<Stream> {
-    let places = store.index.payloads(session, side, n)?;
+pub fn read(store: &Store, session: &str, side: &str, shown: Shown) -> anyhow::Result<Stream> {
+    let mut places = store.index.payloads(session, side, None)?;
+    places.retain(|place| place.n.is_none());
     let total = places.iter().map(|place| place.len.unsigned_abs()).sum();
     let mut stream = Stream {
         session: session.into(),
@@ -81,16 +82,11 @@ pub fn read(store: &Store, session: &str, side: &str, n: Option<i64>, shown: Sho
         if room == 0 {
             break;
         }
-        let record = match &store.journal {
-            Ok(journal) => journal.record(place.leaf.unsigned_abs()),
-            Err(error) => Err(error.clone()),
-        };
-        match record {
-            Ok(Some(record)) => {
-                let take = usize::try_from(room).unwrap_or(usize::MAX).min(record.payload.len());
-                stream.head.extend_from_slice(record.payload.get(..take).unwrap_or_default());
+        match store.payload(place.leaf) {
+            Ok(payload) => {
+                let take = usize::try_from(room).unwrap_or(usize::MAX).min(payload.len());
+                stream.head.extend_from_slice(payload.get(..take).unwrap_or_default());
             }
-            Ok(None) => stream.error = Some(format!("record {} is not in the journal", place.leaf)),
             Err(error) => stream.error = Some(error),
         }
         if stream.error.is_some() {
@@ -113,20 +109,14 @@ impl Stream {
         let total = i64::try_from(self.total).unwrap_or(i64::MAX);
         let heading = screen.styled(&format!("{heading}, {}", bytes(total)), Style::Heading);
         screen.line(&heading)?;
-        let text = is_text(&self.head);
-        let head = if text && shown == Shown::First { first_lines(&self.head) } else { &self.head };
-        if text {
-            print_text(head, screen)?;
-        } else {
-            print_hex(head, screen)?;
-        }
+        let head = print_bytes(&self.head, shown, screen)?;
         if let Some(error) = &self.error {
             let line = format!("  the rest cannot be shown: {}", safe(error));
             return screen.line(&screen.styled(&line, Style::Alarm));
         }
-        let more = self.total.saturating_sub(head.len() as u64);
+        let more = self.total.saturating_sub(head as u64);
         if more > 0 {
-            let next = head.len().saturating_mul(16);
+            let next = head.saturating_mul(16);
             let line = format!(
                 "  … {} more: `crewtap show {id} --all` shows everything, `--bytes {next}` the first {next}",
                 counted(i64::try_from(more).unwrap_or(i64::MAX), "byte", "bytes")
@@ -135,6 +125,17 @@ impl Stream {
         }
         Ok(())
     }
+}
+
+/// Prints bytes as text or as hex; as many of them as a reader is shown, which it returns.
+pub(super) fn print_bytes(bytes: &[u8], shown: Shown, screen: &mut Screen) -> std::io::Result<usize> {
+    if !is_text(bytes) {
+        print_hex(bytes, screen)?;
+        return Ok(bytes.len());
+    }
+    let head = if shown == Shown::First { first_lines(bytes) } else { bytes };
+    print_text(head, screen)?;
+    Ok(head.len())
 }
 
 /// As much as a reader is shown unasked.
@@ -146,7 +147,7 @@ fn first_lines(text: &[u8]) -> &[u8] {
     }
 }
 
-fn print_text(text: &[u8], screen: &mut Screen) -> std::io::Result<()> {
+pub(super) fn print_text(text: &[u8], screen: &mut Screen) -> std::io::Result<()> {
     let text = String::from_utf8_lossy(text);
     for line in text.lines() {
         // A tab and the CR of a line's end do no harm; everything else that is not text is spelled out.

@@ -275,7 +275,7 @@ fn a_reindex_gives_the_index_that_followed() {
 fn what_is_shown_is_what_the_journal_holds() {
     let (mut sample, run, _) = Sample::story();
     let session = sample.session_id();
-    sample.add_with(Chunk { side: Side::Client, offset: 0 }, |e| e.in_session(run, session), b"from the journal");
+    sample.add_with(Chunk::new(Side::Client, 0), |e| e.in_session(run, session), b"from the journal");
     let dir = tempfile::tempdir().unwrap();
     let (from, sink) = Indexer::open(dir.path(), |_| None).unwrap().into_sink();
     let journal = Journal::open(dir.path(), &Options::default(), Some((from, sink))).unwrap();

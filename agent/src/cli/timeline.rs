@@ -235,8 +235,9 @@ impl Moments<'_> {
             (moment.session, moment.pid, moment.alarm) = (bypass.session, bypass.pid, true);
         }
         for count in index.reconciliations(self.run)? {
+            let beside = count.beside();
             let text = format!(
-                "the kernel saw {} connections established, {} sessions are recorded; {} refused, {} unattributed, {} events lost",
+                "the kernel saw {} connections established, {} sessions are recorded; {} refused, {} unattributed, {} events lost{beside}",
                 count.established, count.sessions, count.refused, count.unattributed, count.events_lost
             );
             self.add("reconciled", count.at_ns, count.leaf, text).alarm = !count.complete;

@@ -78,7 +78,7 @@ impl Daemon {
         let namespace = self.namespaces.of_process(peer.pid).await.map_err(Refusal::because)?;
         let options = RunOptions::new(kernel_mode(mode), namespace.ports(), &namespace.reach());
         let cgroup = self.kernel.add_run(&id.to_string(), &options).map_err(Refusal::because)?;
-        let invoker = (*self.processes.get(request.invoker)).clone();
+        let invoker = self.processes.outside(request.invoker).await;
         let identity = os::identity_of(peer.pid);
         let run = Arc::new(Run::new(id, cgroup.id().0, identity, mode, namespace, self.recorder.clone()));
         self.runs.insert(run.clone());
@@ -126,6 +126,7 @@ impl Daemon {
     fn forget(&self, run: &Run, cgroup: &Cgroup) {
         self.runs.remove(run.cgroup);
         self.exits.forget(run.id);
+        self.overlays.forget(run.id);
         if let Err(error) = self.kernel.remove_run(cgroup) {
             tracing::warn!(run = %run.id, %error, "what a run had in the kernel could not be removed");
         }
@@ -153,7 +154,7 @@ impl Daemon {
             tracing::warn!(run = %run.id, %error, "the end of a run is not signed yet");
         }
         let complete = self.caught_up().await;
-        self.finished.keep(run.id, summary_of(&run, 0, complete));
+        self.finished.keep(run.id, self.summary_of(&run, 0, complete));
         self.forget(&run, &cgroup);
     }
 
@@ -201,7 +202,10 @@ impl Daemon {
             refused: refused(&counters),
             unattributed: established.saturating_sub(sessions + dropped),
             events_lost,
-            complete: established == sessions && events_lost == 0,
+            bypassed: bypassed(&counters),
+            dropped: packets_dropped(&counters),
+            map_full: counters.map_full,
+            complete: established == sessions && events_lost == 0 && counters.map_full == 0,
         };
         if !reconciled.complete {
             Counts::add(&run.counts.differences);
@@ -225,9 +229,25 @@ impl Daemon {
             if processes > 0 || Instant::now() >= deadline {
                 // Without a process left the run has not ended yet: what is still to come is not in these numbers.
                 let complete = self.caught_up().await && processes > 0;
-                return Ok(summary_of(&run, processes, complete));
+                return Ok(self.summary_of(&run, processes, complete));
             }
             tokio::time::sleep(SETTLE_INTERVAL).await;
+        }
+    }
+
+    fn summary_of(&self, run: &Run, processes: u64, complete: bool) -> Summary {
+        let counters = self.kernel.counters(CgroupId(run.cgroup)).ok().flatten();
+        Summary {
+            sessions: Counts::get(&run.counts.sessions),
+            exchanges: Counts::get(&run.counts.exchanges),
+            refused: Counts::get(&run.counts.refused) + Counts::get(&run.counts.dropped),
+            held: 0,
+            alarms: Counts::get(&run.counts.bypasses) + Counts::get(&run.counts.differences),
+            bypassed: counters.as_ref().map_or(0, bypassed),
+            dropped: counters.as_ref().map_or(0, packets_dropped),
+            map_full: counters.as_ref().map_or(0, |counters| counters.map_full),
+            processes,
+            complete,
         }
     }
 
@@ -276,16 +296,13 @@ fn refused(counters: &kernel::Counters) -> u64 {
     .sum()
 }
 
-fn summary_of(run: &Run, processes: u64, complete: bool) -> Summary {
-    Summary {
-        sessions: Counts::get(&run.counts.sessions),
-        exchanges: 0,
-        refused: Counts::get(&run.counts.refused) + Counts::get(&run.counts.dropped),
-        held: 0,
-        alarms: Counts::get(&run.counts.bypasses) + Counts::get(&run.counts.differences),
-        processes,
-        complete,
-    }
+/// Ways around the proxy, of every kind.
+fn bypassed(counters: &kernel::Counters) -> u64 {
+    counters.bypass.iter().fold(0, |sum, count| sum.saturating_add(*count))
+}
+
+fn packets_dropped(counters: &kernel::Counters) -> u64 {
+    counters.dropped_escape.saturating_add(counters.dropped_dead)
 }
 
 fn run_started(daemon: &Daemon, run: &Run, request: &StartRun, invoker: Process) -> RunStarted {

@@ -4,7 +4,9 @@
 //! ends it, captured processes cannot connect afterwards (law 3).
 
 mod live;
+mod lost;
 mod namespaces;
+mod trust;
 mod watch;
 mod workers;
 
@@ -15,33 +17,36 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crewtap_core::bodies::RunEnded;
 use crewtap_core::id::RunId;
 use crewtap_core::limits;
 use crewtap_core::mask::digest::DigestKey;
-use crewtap_core::run::{Mode, RunOutcome};
+use crewtap_core::run::Mode;
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::utsname::uname;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 
+use crate::authority::{self, Authority, AuthorityError};
 use crate::capture::cgroup;
 use crate::capture::kernel::{Events, Kernel, KernelOptions};
 use crate::capture::process::ProcessCache;
 use crate::capture::sys;
 use crate::cli::agent::{Busy, Launch, Life};
-use crate::config::{self, Config};
+use crate::config::{self, Config, TlsMode};
 use crate::control::launch::{self, Ready};
-use crate::control::{self, Exit, Peer, Refusal, StartRun, Started, Status, Summary};
+use crate::control::{self, Exit, Laid, Peer, Refusal, StartRun, Started, Status, Summary};
 use crate::gate::Gate;
-use crate::index::{Index, IndexError, Indexer};
+use crate::index::{IndexError, Indexer};
+use crate::intercept::Interceptor;
 use crate::journal::{self, Journal, JournalError, Reader};
 use crate::proto::dns::relay::Relay;
 use crate::proxy::Proxy;
 use crate::recorder::Recorder;
 use crate::runs::Runs;
 use crate::session::Ground;
+use crate::tls::learned::Learned;
+use crate::tls::roots::Roots;
 use live::{Alive, Exits, Finished};
 use namespaces::Namespaces;
 use workers::Workers;
@@ -73,6 +78,9 @@ pub enum DaemonError {
     /// The kernel side.
     #[error(transparent)]
     Kernel(#[from] crate::capture::kernel::KernelError),
+    /// The local authority; `tls = "pass"` does without.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
     /// A part without which nothing may be forwarded.
     #[error("{0} has ended, so nothing can be recorded any more; see the log for the defect")]
     Ended(&'static str),
@@ -106,6 +114,7 @@ struct Daemon {
     namespaces: Namespaces,
     exits: Exits,
     finished: Finished,
+    overlays: trust::Overlays,
     alive: Alive,
 }
 
@@ -127,6 +136,22 @@ pub fn run(launch: &mut Launch) -> anyhow::Result<()> {
     let result = serve(&daemon, &workers, launch.life, events, &mut launch.ready);
     end(&daemon, &workers);
     Ok(result?)
+}
+
+/// What opens TLS: its authority is made at first use.
+fn interceptor(config: &Config) -> Result<Interceptor, DaemonError> {
+    let authority = match config.tls {
+        TlsMode::Open => Some(Arc::new(Authority::open(&config.data_dir.join(authority::DIRECTORY))?)),
+        TlsMode::Pass => None,
+    };
+    Ok(Interceptor {
+        authority,
+        roots: Roots::default(),
+        learned: Learned::default(),
+        mode: config.tls,
+        pass: config.tls_pass.clone(),
+        authorities: config.tls_authorities.clone(),
+    })
 }
 
 /// No core dump, no tracer (law 4), and two descriptors for each session there may be.
@@ -157,7 +182,10 @@ fn begin(config: &Config) -> Result<Begun, DaemonError> {
     let kernel = Arc::new(Kernel::load(&KernelOptions::new(&short_name(&journal)))?);
     let events = kernel.events().ok_or(DaemonError::Io("read the kernel's events", io::ErrorKind::NotFound.into()))?;
     let digest = key.clone();
-    let processes = Arc::new(ProcessCache::new(Box::new(move |value| digest.digest(value))));
+    let programs = kernel.clone();
+    let processes =
+        ProcessCache::new(Box::new(move |value| digest.digest(value)), Box::new(move |pid| programs.program_of(pid)));
+    let processes = Arc::new(processes.map_err(|e| DaemonError::Io("start the readers of command lines", e))?);
     let runs = Arc::new(Runs::default());
     let proxy = Arc::new(Proxy {
         kernel: kernel.clone(),
@@ -168,6 +196,7 @@ fn begin(config: &Config) -> Result<Begun, DaemonError> {
             key: key.clone(),
             waits_for_disk: config.durability == config::Durability::Disk,
         }),
+        interceptor: Arc::new(interceptor(config)?),
         recorder: recorder.clone(),
         unattributed: AtomicUsize::new(0),
         unattributed_noted_ns: AtomicU64::new(0),
@@ -190,6 +219,7 @@ fn begin(config: &Config) -> Result<Begun, DaemonError> {
         proxy,
         exits: Exits::default(),
         finished: Finished::default(),
+        overlays: trust::Overlays::default(),
         alive: Alive::default(),
     };
     Ok((daemon, events, workers))
@@ -313,7 +343,7 @@ impl Daemon {
             while budget > 0
                 && let Some(event) = ready.get_inner_mut().next_event()
             {
-                watch.record(&event);
+                watch.record(&event).await;
                 budget -= 1;
             }
             if budget > 0 {
@@ -332,36 +362,6 @@ impl Daemon {
             if self.alive.count() > 0 || *connected.borrow() > 0 {
                 since = Instant::now();
             }
-        }
-    }
-
-    /// What an earlier agent left without an end: its processes cannot connect any more.
-    async fn bury_lost_runs(&self) {
-        let Some(last) = self.begun_at.checked_sub(1) else { return };
-        let lost = match self.journal.caught_up(last).await {
-            Ok(()) => self.runs_without_end(),
-            Err(error) => Err(error.to_string()),
-        };
-        match lost {
-            Ok(lost) => lost.into_iter().for_each(|run| self.bury(run)),
-            Err(error) => {
-                self.recorder.note("runs_unknown", format!("runs of an earlier agent were not looked for: {error}"));
-            }
-        }
-    }
-
-    fn runs_without_end(&self) -> Result<Vec<RunId>, String> {
-        let index = Index::open(&self.data_dir).map_err(|error| error.to_string())?;
-        let runs = index.runs(0, usize::MAX).map_err(|error| error.to_string())?;
-        let before = |leaf: i64| u64::try_from(leaf).is_ok_and(|leaf| leaf < self.begun_at);
-        let lost = runs.iter().filter(|run| run.ended_ns.is_none() && before(run.leaf));
-        Ok(lost.filter_map(|run| run.id.parse().ok()).collect())
-    }
-
-    fn bury(&self, run: RunId) {
-        let ended = RunEnded { outcome: RunOutcome::Lost, status: None };
-        if let Err(error) = self.recorder.record_in_run(run, ended.into()) {
-            tracing::error!(%run, %error, "the end of a lost run could not be recorded");
         }
     }
 
@@ -429,6 +429,10 @@ impl control::Agent for Handle {
 
     async fn run_exited(&self, run: RunId, exit: Exit) -> Result<(), Refusal> {
         self.0.exits.tell(run, exit)
+    }
+
+    async fn lay_overlay(&self, run: RunId, home: Option<PathBuf>) -> Result<Laid, Refusal> {
+        self.0.lay_overlay(run, home).await
     }
 
     async fn run_summary(&self, run: RunId) -> Result<Summary, Refusal> {

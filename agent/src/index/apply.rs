@@ -153,6 +153,7 @@ impl Batch<'_> {
             Body::ProcessExited(body) => self.process_exited(&entry, body),
             Body::SessionOpened(body) => self.session_opened(&entry, body),
             Body::Classified(body) => self.classified(&entry, body),
+            Body::Tls(body) => self.tls(&entry, body),
             Body::Decided(body) => self.decided(&entry, body),
             Body::Request(body) => self.request(&entry, body),
             Body::Response(body) => self.response(&entry, body),
@@ -398,8 +399,9 @@ impl Batch<'_> {
                 .prepare_cached("UPDATE runs SET complete = min(coalesce(complete, 1), ?2) WHERE id = ?1")?
                 .execute(params![run, body.complete])?;
         }
-        self.db.prepare_cached("INSERT INTO reconciliations VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")?.execute(
-            params![
+        self.db
+            .prepare_cached("INSERT INTO reconciliations VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)")?
+            .execute(params![
                 entry.leaf,
                 entry.run,
                 entry.at_ns,
@@ -408,9 +410,11 @@ impl Batch<'_> {
                 number(body.refused),
                 number(body.unattributed),
                 number(body.events_lost),
+                number(body.bypassed),
+                number(body.dropped),
+                number(body.map_full),
                 body.complete
-            ],
-        )?;
+            ])?;
         Ok(())
     }
 

@@ -4,29 +4,29 @@
 
 use std::collections::BTreeMap;
 
-use crewtap_core::bodies::{Chunk, Classified, Decided, Masked, Request, Response, SessionClosed, SessionOpened};
-use crewtap_core::session::{Outcome, Side};
+use crewtap_core::bodies::{Classified, Decided, Masked, SessionClosed, SessionOpened, Tls};
+use crewtap_core::session::Outcome;
 use crewtap_core::verdict::Effect;
 use rusqlite::{OptionalExtension, params};
 
-use super::apply::{Batch, Entry, json, microseconds, word};
-use super::{NUMBER_MAX, nanoseconds, number, text};
+use super::apply::{Batch, Entry, json, word};
+use super::{NUMBER_MAX, number};
 
 /// Payload bytes of a batch by session, so that a session's row is written once per batch and not once per chunk.
 #[derive(Default)]
-pub(super) struct Recorded(BTreeMap<String, Sums>);
+pub(super) struct Recorded(pub(super) BTreeMap<String, Sums>);
 
 #[derive(Default)]
-struct Sums {
-    up: i64,
-    down: i64,
+pub(super) struct Sums {
+    pub(super) up: i64,
+    pub(super) down: i64,
     /// Learned once per batch, empty when it is not classified; what is ciphertext is not searched.
-    protocol: Option<String>,
+    pub(super) protocol: Option<String>,
 }
 
 impl Batch<'_> {
     /// Makes sure that the entry's session has its row, also when its first records are gone.
-    fn ensure_session(&self, entry: &Entry, session: &str) -> Result<(), rusqlite::Error> {
+    pub(super) fn ensure_session(&self, entry: &Entry, session: &str) -> Result<(), rusqlite::Error> {
         let created = self
             .db
             .prepare_cached("INSERT INTO sessions (id, leaf, run) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")?
@@ -127,141 +127,23 @@ impl Batch<'_> {
         self.text(entry, &format!("{} {} {}", body.verb, body.subject, body.verdict.policies.join(" ")))
     }
 
-    pub(super) fn request(&mut self, entry: &Entry, body: &Request) -> Result<(), rusqlite::Error> {
-        let (Some(session), Some(n)) = (&entry.session, entry.n) else { return Ok(()) };
-        self.ensure_exchange(entry, session, n)?;
-        self.db
-            .prepare_cached(
-                "UPDATE exchanges SET started_ns = ?2, started_mono_ns = ?3, verb = ?4, subject = ?5, facts = ?6
-                 WHERE id = ?1",
-            )?
-            .execute(params![
-                format!("{session}.{n}"),
-                entry.at_ns,
-                nanoseconds(entry.at.mono_ns),
-                body.verb,
-                body.subject,
-                json(&body.facts)
-            ])?;
-        let words = format!("{} {} {}", body.verb, body.subject, json(&body.facts));
-        self.payload(entry, session, Side::Client, 0, words)
-    }
-
-    pub(super) fn response(&mut self, entry: &Entry, body: &Response) -> Result<(), rusqlite::Error> {
-        let (Some(session), Some(n)) = (&entry.session, entry.n) else { return Ok(()) };
-        self.ensure_exchange(entry, session, n)?;
-        let id = format!("{session}.{n}");
-        self.first_byte(entry, &id)?;
-        let (started, outcome): (Option<i64>, Option<String>) = self
-            .db
-            .prepare_cached("SELECT started_mono_ns, outcome FROM exchanges WHERE id = ?1")?
-            .query_row([&id], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        self.db
-            .prepare_cached(
-                "UPDATE exchanges SET outcome = ?2, code = ?3, count = ?4, duration_us = ?5, end_leaf = ?6 WHERE id = ?1",
-            )?
-            .execute(params![
-                id,
-                body.outcome,
-                body.code,
-                body.count.map(number),
-                started.map(|started| microseconds(started, entry.at)),
-                entry.leaf
-            ])?;
-        if body.outcome == "blocked" && outcome.is_none() {
-            self.count(entry, "refused", 1)?;
-        }
-        let words = format!("{} {}", body.code.as_deref().unwrap_or_default(), json(&body.facts));
-        self.payload(entry, session, Side::Server, 0, words)
-    }
-
-    fn ensure_exchange(&mut self, entry: &Entry, session: &str, n: i64) -> Result<(), rusqlite::Error> {
-        self.ensure_session(entry, session)?;
-        let created = self
-            .db
-            .prepare_cached(
-                "INSERT INTO exchanges (id, leaf, run, session, n, identity, target, protocol)
-                 SELECT ?1, ?2, ?3, id, ?4, identity, target, protocol FROM sessions WHERE id = ?5
-                 ON CONFLICT DO NOTHING",
-            )?
-            .execute(params![format!("{session}.{n}"), entry.leaf, entry.run, n, session])?;
-        if created == 1 {
-            self.count(entry, "exchanges", 1)?;
-            self.db
-                .prepare_cached("UPDATE sessions SET exchanges = exchanges + 1 WHERE id = ?1")?
-                .execute([session])?;
-        }
-        Ok(())
-    }
-
-    /// The first thing that an exchange's target said.
-    fn first_byte(&self, entry: &Entry, exchange: &str) -> Result<(), rusqlite::Error> {
-        self.db
-            .prepare_cached(
-                "UPDATE exchanges SET first_byte_us = max(0, ?2 - started_mono_ns) / 1000
-                 WHERE id = ?1 AND first_byte_us IS NULL",
-            )?
-            .execute(params![exchange, nanoseconds(entry.at.mono_ns)])?;
-        Ok(())
-    }
-
-    pub(super) fn chunk(&mut self, entry: &Entry, body: &Chunk) -> Result<(), rusqlite::Error> {
+    pub(super) fn tls(&mut self, entry: &Entry, body: &Tls) -> Result<(), rusqlite::Error> {
         let Some(session) = &entry.session else { return Ok(()) };
-        match entry.n {
-            Some(n) => self.ensure_exchange(entry, session, n)?,
-            None if !self.recorded.0.contains_key(session) => self.ensure_session(entry, session)?,
-            None => {}
-        }
-        if let (Some(n), Side::Server) = (entry.n, body.side) {
-            self.first_byte(entry, &format!("{session}.{n}"))?;
-        }
-        self.payload(entry, session, body.side, body.offset, String::new())
-    }
-
-    /// Remembers where a payload lies, counts it, and makes its words findable together with the given ones.
-    fn payload(
-        &mut self,
-        entry: &Entry,
-        session: &str,
-        side: Side,
-        offset: u64,
-        mut words: String,
-    ) -> Result<(), rusqlite::Error> {
-        let len = number(entry.payload.len());
-        if len > 0 {
-            self.db.prepare_cached("INSERT INTO payloads VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?.execute(params![
-                session,
-                word(&side),
-                entry.leaf,
-                entry.n,
-                number(offset),
-                len
-            ])?;
-            if let Some(n) = entry.n {
-                let column = if side == Side::Client { "bytes_up" } else { "bytes_down" };
-                let sql = format!("UPDATE exchanges SET {column} = min({column} + ?2, ?3) WHERE id = ?1");
-                self.db.prepare_cached(&sql)?.execute(params![format!("{session}.{n}"), len, NUMBER_MAX])?;
-            }
-            let protocol = self.protocol(session)?;
-            let text = text::searchable(entry.payload, offset, &protocol);
-            let sums = self.recorded.0.entry(session.to_owned()).or_default();
-            let sum = if side == Side::Client { &mut sums.up } else { &mut sums.down };
-            *sum = sum.saturating_add(len).min(NUMBER_MAX);
-            sums.protocol = Some(protocol);
-            if let Some(text) = text {
-                words.push(' ');
-                words.push_str(&text);
-            }
-        }
-        self.text(entry, words.trim_end_matches("{}"))
-    }
-
-    fn protocol(&mut self, session: &str) -> Result<String, rusqlite::Error> {
-        if let Some(protocol) = self.recorded.0.get_mut(session).and_then(|sums| sums.protocol.take()) {
-            return Ok(protocol);
-        }
-        let mut select = self.db.prepare_cached("SELECT coalesce(protocol, '') FROM sessions WHERE id = ?1")?;
-        Ok(select.query_row([session], |row| row.get(0)).optional()?.unwrap_or_default())
+        self.ensure_session(entry, session)?;
+        let state = match (body.opened, body.defects.is_empty()) {
+            (false, _) if body.certificate_sha256.is_some() => "rejected",
+            (false, _) => "passed",
+            (true, true) if body.by_process => "by_process",
+            (true, true) => "verified",
+            (true, false) => "unverified",
+        };
+        self.db.prepare_cached("UPDATE sessions SET tls = ?2, tls_facts = ?3 WHERE id = ?1")?.execute(params![
+            session,
+            state,
+            json(body)
+        ])?;
+        let why = body.why.as_deref().unwrap_or_default();
+        self.text(entry, &format!("tls {state} {why} {}", body.defects.join(" ")))
     }
 
     pub(super) fn masked(&mut self, entry: &Entry, body: &Masked) -> Result<(), rusqlite::Error> {
@@ -295,6 +177,9 @@ impl Batch<'_> {
         let Some(session) = &entry.session else { return Ok(()) };
         self.ensure_session(entry, session)?;
         self.settle(session)?;
+        self.cut(session)?;
+        // A coded body that never became complete.
+        self.db.prepare_cached("DELETE FROM coded WHERE session = ?1")?.execute([session])?;
         let (bytes_up, bytes_down) = (number(body.bytes_up), number(body.bytes_down));
         let (run, up, down, closed): (Option<String>, i64, i64, bool) = self
             .db

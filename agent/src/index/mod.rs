@@ -5,6 +5,7 @@
 
 mod apply;
 mod dialogue;
+mod exchange;
 mod open;
 mod query;
 mod read;
@@ -21,6 +22,8 @@ pub(crate) mod tests;
 mod tests_access;
 #[cfg(test)]
 mod tests_cost;
+#[cfg(test)]
+mod tests_message;
 #[cfg(test)]
 mod tests_search;
 
@@ -41,7 +44,7 @@ pub use search::Hit;
 pub use text::is_text;
 
 /// Version of the schema; an index of another version is rebuilt, never migrated.
-pub const SCHEMA_VERSION: i32 = 1;
+pub const SCHEMA_VERSION: i32 = 3;
 
 /// The index cannot be opened, read or written.
 #[derive(Debug, thiserror::Error)]

@@ -10,7 +10,7 @@ use super::rows::{
     Accepted, Bypass, Decision, Exchange, FromRow, Mask, Name, Note, Payload, Process, Reconciliation, Recovery, Run,
     Session, UnknownEvent,
 };
-use super::{IndexError, Progress, open};
+use super::{IndexError, Progress, nanoseconds, open};
 
 /// Ids that an ambiguous prefix lists at most.
 const CANDIDATES: usize = 10;
@@ -92,6 +92,28 @@ impl Index {
     pub fn runs(&self, since_ns: i64, limit: usize) -> Result<Vec<Run>, IndexError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         self.rows("WHERE coalesce(started_ns, 0) >= ?1 ORDER BY started_ns DESC, leaf DESC LIMIT ?2", (since_ns, limit))
+    }
+
+    /// Runs that began with a record in `from..end` and have no end on record, in order.
+    ///
+    /// # Errors
+    /// When `SQLite` fails.
+    pub fn open_runs(&self, from: u64, end: u64, limit: usize) -> Result<Vec<Run>, IndexError> {
+        self.unended(from, end, limit)
+    }
+
+    /// Sessions that began with a record in `from..end` and have no end on record, in order.
+    ///
+    /// # Errors
+    /// When `SQLite` fails.
+    pub fn open_sessions(&self, from: u64, end: u64, limit: usize) -> Result<Vec<Session>, IndexError> {
+        self.unended(from, end, limit)
+    }
+
+    fn unended<R: FromRow>(&self, from: u64, end: u64, limit: usize) -> Result<Vec<R>, IndexError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let bounds = (nanoseconds(from), nanoseconds(end), limit);
+        self.rows("WHERE ended_ns IS NULL AND leaf >= ?1 AND leaf < ?2 ORDER BY leaf LIMIT ?3", bounds)
     }
 
     /// Sessions of a run, in order.

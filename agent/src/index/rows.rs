@@ -100,7 +100,7 @@ rows! {
         ended_ns: Option<i64>, first_byte_us: Option<i64>, duration_us: Option<i64>, identity: Option<String>,
         identity_name: Option<String>, target: Option<String>, address: Option<String>, host: Option<String>,
         proof: Option<String>, protocol: Option<String>, driver: Option<String>, sni: Option<String>, alpn: Json,
-        verdict: Option<String>, outcome: Option<String>, error: Option<String>, exchanges: i64, bytes_up: i64,
+        tls: Option<String>, tls_facts: Json, verdict: Option<String>, outcome: Option<String>, error: Option<String>, exchanges: i64, bytes_up: i64,
         bytes_down: i64, recorded_up: i64, recorded_down: i64, masked: i64, pid: Option<i64>, tid: Option<i64>,
         uid: Option<i64>, comm: Option<String>, exe: Option<String>, client: Option<String>,
         destination: Option<String>, dialled_from: Option<String>, process: Json, origin: Json,
@@ -112,6 +112,8 @@ rows! {
         duration_us: Option<i64>, identity: Option<String>, target: Option<String>, protocol: Option<String>,
         verb: Option<String>, subject: Option<String>, outcome: Option<String>, code: Option<String>,
         count: Option<i64>, bytes_up: i64, bytes_down: i64, masked: i64, verdict: Option<String>, facts: Json,
+        request_type: Option<String>, request_coding: Option<String>, response_type: Option<String>,
+        response_coding: Option<String>,
     }
     /// What policy said of an action.
     Decision = "decisions" {
@@ -145,7 +147,7 @@ rows! {
     /// The kernel's count against ours.
     Reconciliation = "reconciliations" {
         leaf: i64, run: Option<String>, at_ns: i64, established: i64, sessions: i64, refused: i64,
-        unattributed: i64, events_lost: i64, complete: bool,
+        unattributed: i64, events_lost: i64, bypassed: i64, dropped: i64, map_full: i64, complete: bool,
     }
     /// Records that a crash took.
     Recovery = "recoveries" {
@@ -157,6 +159,6 @@ rows! {
     }
     /// Where a payload lies.
     Payload = "payloads" {
-        session: String, side: String, leaf: i64, n: Option<i64>, offset: i64, len: i64,
+        session: String, side: String, leaf: i64, n: Option<i64>, part: String, offset: i64, len: i64,
     }
 }

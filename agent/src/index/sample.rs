@@ -39,6 +39,7 @@ pub(crate) fn process(pid: u32, ppid: u32, argv: &[&str]) -> Process {
         uid: 1000,
         login_uid: Some(1000),
         ancestors: vec![Ancestor { pid: ppid, comm: "bash".into(), uid: 1000 }],
+        missing: None,
     }
 }
 
@@ -110,6 +111,7 @@ impl Sample {
                 gid: 1000,
                 cookie: 4242,
                 mono_ns: 5_000_000_000,
+                program_ns: 0,
                 comm: "python3".into(),
             },
             client: address("127.0.0.1:40000"),
@@ -134,7 +136,7 @@ impl Sample {
     }
 
     pub(crate) fn chunk(&mut self, run: RunId, session: SessionId, side: Side, offset: u64, payload: &[u8]) {
-        self.add_with(Chunk { side, offset }, |event| event.in_session(run, session), payload);
+        self.add_with(Chunk::new(side, offset), |event| event.in_session(run, session), payload);
     }
 
     pub(crate) fn close(&mut self, run: RunId, session: SessionId, outcome: Outcome, up: u64, down: u64) {
@@ -212,8 +214,12 @@ impl Sample {
         self.open_session(run, session, "127.9.0.2:5432");
         self.classify(run, session, "127.9.0.2:5432", None);
         let facts = BTreeMap::from([("kinds".to_string(), Fact::Set(["DROP".to_string()].into()))]);
-        let request =
-            Request { verb: "query".into(), subject: "DROP TABLE orders".into(), facts: facts.clone(), parts: vec![] };
+        let request = Request {
+            verb: "query".into(),
+            subject: "DROP TABLE orders".into(),
+            facts: facts.clone(),
+            ..Default::default()
+        };
         self.add_with(request, |e| e.in_session(run, session).in_exchange(1), b"DROP TABLE orders");
         let verdict = Verdict { effect: Effect::Deny, policies: vec!["no-drop".into()] };
         let decided =
@@ -221,13 +227,8 @@ impl Sample {
         self.add(decided, |e| e.in_session(run, session).in_exchange(1));
         let masked = Masked { mask: "card".into(), count: 2, values: vec!["pan 16 abc".into()] };
         self.add(masked, |e| e.in_session(run, session).in_exchange(1));
-        let response = Response {
-            outcome: "blocked".into(),
-            code: Some("42501".into()),
-            count: Some(3),
-            facts: BTreeMap::new(),
-            parts: vec![],
-        };
+        let response =
+            Response { outcome: "blocked".into(), code: Some("42501".into()), count: Some(3), ..Default::default() };
         self.add_with(response, |e| e.in_session(run, session).in_exchange(1), b"permission denied");
         self.close(run, session, Outcome::UpstreamReset, 17, 17);
     }
@@ -244,8 +245,17 @@ impl Sample {
         };
         self.add(bypass, |e| e.in_run(run));
         self.add(Note { code: "port_reused".into(), text: "a source port came twice".into() }, |e| e.in_run(run));
-        let counts =
-            Reconciled { established: 3, sessions: 2, refused: 1, unattributed: 1, events_lost: 0, complete: false };
+        let counts = Reconciled {
+            established: 3,
+            sessions: 2,
+            refused: 1,
+            unattributed: 1,
+            events_lost: 0,
+            bypassed: 2,
+            dropped: 4,
+            map_full: 1,
+            complete: false,
+        };
         self.add(counts, |e| e.in_run(run));
         self.add(Checkpoint { size: 10, note: "signed".into() }, |e| e);
         self.add(Recovered { from: 5, to: 6, cut_bytes: 100 }, |e| e);

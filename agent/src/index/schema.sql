@@ -96,6 +96,9 @@ CREATE TABLE sessions (
     driver        TEXT,
     sni           TEXT,
     alpn          TEXT,                       -- JSON
+    tls           TEXT,                       -- opened: verified, unverified, by_process (only its own roots say so);
+                                              -- rejected (by the process), passed; NULL: there was none
+    tls_facts     TEXT,                       -- JSON: defects, certificate, what was negotiated, or why it passed
     verdict       TEXT,
     outcome       TEXT,                       -- NULL while it is open
     error         TEXT,
@@ -141,7 +144,11 @@ CREATE TABLE exchanges (
     bytes_down    INTEGER NOT NULL DEFAULT 0,
     masked        INTEGER NOT NULL DEFAULT 0,
     verdict       TEXT,
-    facts         TEXT                        -- JSON
+    facts         TEXT,                       -- JSON
+    request_type  TEXT,                       -- media type of what was sent
+    request_coding TEXT,                      -- how its bytes are coded: gzip, br, …
+    response_type TEXT,
+    response_coding TEXT
 ) STRICT;
 CREATE UNIQUE INDEX exchanges_session ON exchanges (session, n);
 CREATE INDEX exchanges_run ON exchanges (run, started_ns);
@@ -235,6 +242,9 @@ CREATE TABLE reconciliations (
     refused      INTEGER NOT NULL,
     unattributed INTEGER NOT NULL,
     events_lost  INTEGER NOT NULL,
+    bypassed     INTEGER NOT NULL,
+    dropped      INTEGER NOT NULL,
+    map_full     INTEGER NOT NULL,
     complete     INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX reconciliations_run ON reconciliations (run);
@@ -264,9 +274,27 @@ CREATE TABLE payloads (
     side     TEXT NOT NULL,                   -- client, server
     leaf     INTEGER NOT NULL,
     n        INTEGER,
-    "offset" INTEGER NOT NULL,                -- of its first byte in that side's stream (or in the message)
+    part     TEXT NOT NULL,                   -- of a message: head, body, trailers, interim; stream outside of one
+    "offset" INTEGER NOT NULL,                -- of its first byte in that side's stream, or in that part
     len      INTEGER NOT NULL,
     PRIMARY KEY (session, side, leaf)
+) STRICT, WITHOUT ROWID;
+
+-- Bodies that arrive coded (gzip, br, …) until they are complete and their words can be read.
+CREATE TABLE coded (
+    session TEXT NOT NULL,
+    n       INTEGER NOT NULL,
+    side    TEXT NOT NULL,
+    leaf    INTEGER NOT NULL,
+    bytes   BLOB NOT NULL,
+    PRIMARY KEY (session, n, side, leaf)
+) STRICT, WITHOUT ROWID;
+
+-- Exchanges whose answer has begun and is not complete yet.
+CREATE TABLE unfinished (
+    session TEXT NOT NULL,
+    n       INTEGER NOT NULL,
+    PRIMARY KEY (session, n)
 ) STRICT, WITHOUT ROWID;
 
 -- What a person searches; rowid is the leaf.

@@ -134,7 +134,7 @@ fn a_session_has_every_column() {
             "first_byte_us": 700, "duration_us": 1500, "identity": "os:1000", "identity_name": "alice",
             "target": "api.openai.test:443", "address": "127.9.0.1:443", "host": "api.openai.test", "proof": "dns",
             "protocol": "http", "driver": "opaque", "sni": "api.openai.test", "alpn": ["http/1.1"],
-            "verdict": "allow", "outcome": "completed", "error": null, "exchanges": 0, "bytes_up": up,
+            "tls": null, "tls_facts": null, "verdict": "allow", "outcome": "completed", "error": null, "exchanges": 0, "bytes_up": up,
             "bytes_down": down, "recorded_up": up, "recorded_down": down, "masked": 0, "pid": 812, "tid": 813,
             "uid": 1000, "comm": "python3", "exe": "/usr/bin/python3", "client": "127.0.0.1:40000",
             "destination": "127.9.0.1:443", "dialled_from": "127.0.0.1:50000", "process": opened.process, "origin": opened.origin,
@@ -158,7 +158,8 @@ fn an_exchange_has_every_column() {
             "started_mono_ns": 5_015_000_000u64, "first_byte_us": 3000, "duration_us": 3000, "identity": "os:1000",
             "target": "127.9.0.2:5432", "protocol": "http", "verb": "query", "subject": "DROP TABLE orders",
             "outcome": "blocked", "code": "42501", "count": 3, "bytes_up": 17, "bytes_down": 17, "masked": 2,
-            "verdict": "deny", "facts": {"kinds": ["DROP"]},
+            "verdict": "deny", "facts": {"kinds": ["DROP"]}, "request_type": null, "request_coding": null,
+            "response_type": null, "response_coding": null,
         })
     );
     assert!(matches!(index.find(&format!("{}.2", sessions[1])), Err(NotFound::Nothing { .. })));
@@ -291,7 +292,7 @@ fn numbers_beyond_a_column_are_clamped() {
         };
         sample.add(closed, |e| e.in_session(run, session));
         sample.add(Masked { mask: "card".into(), count: u64::MAX, values: vec![] }, |e| e.in_session(run, session));
-        sample.add_with(Chunk { side: Side::Client, offset: u64::MAX }, |e| e.in_session(run, session), b"x");
+        sample.add_with(Chunk::new(Side::Client, u64::MAX), |e| e.in_session(run, session), b"x");
     }
     let dir = indexed(&sample.records, 2);
     let found = Index::open(dir.path()).unwrap().find_session(&session.to_string()).unwrap();
@@ -333,22 +334,15 @@ fn any_event() -> impl Strategy<Value = (Body, Option<u8>, Option<u8>, Option<u3
             sni: None,
             alpn: vec![],
         })),
-        (text, text).prop_map(|(verb, subject)| Body::from(Request {
-            verb,
-            subject,
-            facts: std::collections::BTreeMap::default(),
-            parts: vec![]
-        })),
+        (text, text).prop_map(|(verb, subject)| Body::from(Request { verb, subject, ..Default::default() })),
         (text, any::<Option<u64>>()).prop_map(|(outcome, count)| Body::from(Response {
             outcome,
-            code: None,
             count,
-            facts: std::collections::BTreeMap::default(),
-            parts: vec![]
+            ..Default::default()
         })),
         (any::<bool>(), 0u64..1 << 40).prop_map(|(client, offset)| Body::from(Chunk {
-            side: if client { Side::Client } else { Side::Server },
-            offset
+            wire: Some(7),
+            ..Chunk::new(if client { Side::Client } else { Side::Server }, offset)
         })),
         (text, 0u64..1000).prop_map(|(mask, count)| Body::from(Masked { mask, count, values: vec![] })),
         (text, text).prop_map(|(code, text)| Body::from(Note { code, text })),
@@ -367,6 +361,9 @@ fn any_event() -> impl Strategy<Value = (Body, Option<u8>, Option<u8>, Option<u3
             refused: 0,
             unattributed: 0,
             events_lost: 0,
+            bypassed: 0,
+            dropped: 0,
+            map_full: 0,
             complete
         })),
         text.prop_map(|kind| Body::Unknown { kind: format!("x{kind}"), body: ciborium::Value::Null }),

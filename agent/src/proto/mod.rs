@@ -1,31 +1,39 @@
 //! The table of protocols: one driver each, blind to each other.
 //!
-//! A driver serves one session to its end and closes it; adding a protocol is a driver and one row.
+//! A driver serves one session between two legs to its end; adding a protocol is a driver and one row.
 
 pub mod dns;
+pub mod http;
 pub mod opaque;
 
 use std::pin::Pin;
 
 use crewtap_core::bodies::Classified;
-use tokio::net::TcpStream;
 
-use crate::relay::First;
+use crate::gate::Permit;
+use crate::leg::Leg;
+use crate::relay::{End, First};
 use crate::session::Session;
 
-/// A client whose first bytes have been read, and what they told.
+/// Both ends of a session, and what is known of it.
 #[derive(Debug)]
-pub struct Client {
-    /// The connection.
-    pub stream: TcpStream,
-    /// What the client has said so far; not yet forwarded.
+pub struct Legs {
+    /// The captured process's.
+    pub client: Leg,
+    /// The target's.
+    pub target: Leg,
+    /// What the client has said so far; neither on record nor forwarded.
     pub first: First,
     /// What is known of protocol and target.
     pub classified: Classified,
+    /// Whether the bytes are what is inside of TLS that was opened.
+    pub encrypted: bool,
+    /// What allowed the connection.
+    pub permit: Permit,
 }
 
 /// Serves one session to its end.
-pub type Serve = fn(Session, Client) -> Pin<Box<dyn Future<Output = ()>>>;
+pub type Serve = for<'s> fn(&'s Session, Legs) -> Pin<Box<dyn Future<Output = End> + 's>>;
 
 /// One row of the table.
 #[derive(Debug)]
@@ -39,7 +47,7 @@ pub struct Driver {
 }
 
 /// Every driver; the first whose protocols fit serves.
-pub static PROTOCOLS: &[Driver] = &[dns::DRIVER, opaque::DRIVER];
+pub static PROTOCOLS: &[Driver] = &[dns::DRIVER, http::DRIVER, opaque::DRIVER];
 
 /// The driver for a protocol.
 #[must_use]

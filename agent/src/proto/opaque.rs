@@ -2,85 +2,50 @@
 //!
 //! Never interprets them beyond the credentials that a process sends in clear, which are redacted in the record.
 
-use std::borrow::Cow;
-
-use crewtap_core::bodies::Classified;
-use crewtap_core::limits;
+use crewtap_core::bodies::{Note, Tls};
 use crewtap_core::mask::digest::DigestKey;
 use crewtap_core::mask::stream::Redactor;
-use crewtap_core::session::{Outcome, Side};
-use crewtap_core::sniff;
-use tokio::net::TcpStream;
+use crewtap_core::session::Side;
+use crewtap_core::sniff::{self, Protocol};
+use crewtap_core::wire::tls::begins_like_tls;
 
-use super::{Client, Driver};
-use crate::dial;
+use super::{Driver, Legs};
+use crate::leg::Farewell;
 use crate::recorder::Unrecorded;
-use crate::relay::{self, End, Tap};
-use crate::session::{AskError, Session};
+use crate::relay::{self, Blocked, End, Next, Taken, Tap};
+use crate::session::Session;
 
 /// The last row of the table.
 pub const DRIVER: Driver =
-    Driver { name: "opaque", protocols: &[], serve: |session, client| Box::pin(serve(session, client)) };
+    Driver { name: "opaque", protocols: &[], serve: |session, legs| Box::pin(serve(session, legs)) };
 
-async fn serve(session: Session, client: Client) {
-    let tap = Redacted::new(&session);
-    serve_with(session, client, tap).await;
-}
-
-/// Connects to the target and relays until both sides have ended; shared with drivers that only listen in.
-pub(super) async fn serve_with(session: Session, client: Client, mut tap: impl Finish) {
-    let end = tokio::select! {
-        end = connect_and_relay(&session, &mut tap, client) => end,
-        () = session.abandoned() => End {
-            outcome: Outcome::Aborted,
-            error: Some(format!("the run had ended, and nothing moved for {} s", limits::DRAIN_WAIT.as_secs())),
-        },
-    };
-    if let Err(error) = tap.finish(&session) {
-        tracing::error!(session = %session.id(), %error, "what was redacted could not be counted on record");
-    }
-    session.close(end.outcome, end.error);
-}
-
-async fn connect_and_relay(session: &Session, tap: &mut impl Finish, client: Client) -> End {
-    let Client { stream, first, classified } = client;
-    match connect(session, &classified).await {
-        Ok(target) => relay::relay(session, tap, stream, target, first).await,
-        Err(end) => {
-            dial::reset(stream);
-            end
-        }
-    }
-}
-
-async fn connect(session: &Session, classified: &Classified) -> Result<TcpStream, End> {
-    let permit = session.ask_connect(classified).map_err(|error| End {
-        outcome: match error {
-            AskError::Refused => Outcome::Refused,
-            AskError::Unrecorded(_) => Outcome::Unrecorded,
-        },
-        error: Some(error.to_string()),
-    })?;
-    session.dial(&permit).await.map_err(|error| End { outcome: error.outcome(), error: Some(error.to_string()) })
-}
-
-/// A tap with something to say when its session ends.
-pub(super) trait Finish: Tap {
-    /// Records what is known only at the end.
-    fn finish(self, session: &Session) -> Result<(), Unrecorded>;
+async fn serve(session: &Session, legs: Legs) -> End {
+    let mut tap = Redacted::new(session);
+    let Legs { client, target, first, classified, .. } = legs;
+    // What was known to be TLS says itself why it was not opened.
+    tap.unmarked = classified.protocol != Protocol::Tls.as_str();
+    let end = relay::relay(session, &mut tap, &client, &target, first).await;
+    tap.finish();
+    end
 }
 
 /// Redacts credentials in both directions, by what the bytes are. A port is no reason to look away: what says nothing of
 /// itself is read as text.
-pub(super) struct Redacted {
+pub(super) struct Redacted<'s> {
+    session: &'s Session,
     key: DigestKey,
     port: u16,
     sides: Option<(Redactor, Redactor)>,
+    /// Nobody has said yet that the client's bytes are TLS, if they are.
+    unmarked: bool,
+    /// Which sides have said something.
+    said: [bool; 2],
 }
 
-impl Redacted {
-    pub(super) fn new(session: &Session) -> Self {
-        Self { key: session.digest_key().clone(), port: session.origin().destination.port(), sides: None }
+impl<'s> Redacted<'s> {
+    pub(super) fn new(session: &'s Session) -> Self {
+        let port = session.origin().destination.port();
+        Self { session, key: session.digest_key().clone(), port, sides: None, unmarked: true, said: [false; 2] }
     }
 
     /// The redactors, chosen by the first bytes of whoever speaks first.
@@ -94,31 +59,62 @@ impl Redacted {
             (Redactor::new(protocol, Side::Client, key), Redactor::new(protocol, Side::Server, key))
         })
     }
-}
 
-impl Tap for Redacted {
-    fn shown<'a>(&mut self, side: Side, bytes: &'a [u8]) -> Cow<'a, [u8]> {
-        let (client, server) = self.sides(side, bytes);
-        match side {
-            Side::Client => client.feed(bytes),
-            Side::Server => server.feed(bytes),
+    /// TLS where none was expected (behind a greeting, in a tunnel) is not opened, and says so.
+    fn mark(&mut self, side: Side, bytes: &[u8]) -> Result<(), Unrecorded> {
+        if side == Side::Client && std::mem::take(&mut self.unmarked) && begins_like_tls(bytes) {
+            let text = "the client speaks TLS where none was expected: what it says is not on record";
+            self.session.record(Tls { why: Some(format!("tls_inside: {text}")), ..Tls::default() })?;
+            self.session.record(Note { code: "tls_inside".into(), text: text.into() })?;
+        }
+        Ok(())
+    }
+
+    /// Records what is known only at the end: how much was redacted.
+    pub(super) fn finish(self) {
+        let session = self.session;
+        if let Err(error) = self.count() {
+            tracing::error!(session = %session.id(), %error, "what was redacted could not be counted on record");
         }
     }
 
-    fn forwarding(&mut self, _side: Side, _bytes: &[u8]) -> Result<(), Unrecorded> {
-        Ok(())
-    }
-}
-
-impl Finish for Redacted {
-    fn finish(self, session: &Session) -> Result<(), Unrecorded> {
+    fn count(self) -> Result<(), Unrecorded> {
         let Some((client, server)) = self.sides else { return Ok(()) };
         for mut redactor in [client, server] {
             redactor.finish();
             if let Some(masked) = redactor.masked() {
-                session.record(masked)?;
+                self.session.record(masked)?;
             }
         }
         Ok(())
+    }
+}
+
+impl Tap for Redacted<'_> {
+    fn take(&mut self, side: Side, bytes: &[u8]) -> Result<Taken, Blocked> {
+        let session = self.session;
+        self.mark(side, bytes)?;
+        let [client, server] = &mut self.said;
+        *(if side == Side::Client { client } else { server }) = true;
+        let (client, server) = self.sides(side, bytes);
+        let shown = match side {
+            Side::Client => client.feed(bytes),
+            Side::Server => server.feed(bytes),
+        };
+        let position = session.record_bytes(side, &shown)?;
+        Ok(Taken::all(bytes, Some(position)))
+    }
+
+    fn ended(&mut self, side: Side, _rest: &[u8], farewell: Farewell) -> Result<Taken, Blocked> {
+        // Who has said nothing has nothing that could be cut off.
+        let [client, server] = self.said;
+        let said = if side == Side::Client { client } else { server };
+        if farewell == Farewell::Cut && said {
+            let who = if side == Side::Client { "the client" } else { "the target" };
+            let text = format!("{who} ended the connection without ending its TLS: what it said last may be cut off");
+            self.session.record(Note { code: "tls_truncated".into(), text })?;
+        }
+        // Everything was taken as it came: what is left is nobody's to forward.
+        Ok(Taken { len: 0, position: None, next: Next::Over })
     }
 }

@@ -1,49 +1,47 @@
 //! DNS over TCP: relayed and recorded like any stream, with its questions and answers understood on the way.
 
-use std::borrow::Cow;
-
 use crewtap_core::session::Side;
 use crewtap_core::wire::dns::Framing;
 
-use super::super::opaque::{self, Finish, Redacted};
-use super::super::{Client, Driver};
+use super::super::opaque::Redacted;
+use super::super::{Driver, Legs};
 use super::view::Asked;
-use crate::recorder::Unrecorded;
-use crate::relay::Tap;
+use crate::leg::Farewell;
+use crate::relay::{self, Blocked, End, Taken, Tap};
 use crate::runs::Run;
 use crate::session::Session;
 
 /// The row of the table.
 pub const DRIVER: Driver =
-    Driver { name: "dns", protocols: &["dns"], serve: |session, client| Box::pin(serve(session, client)) };
+    Driver { name: "dns", protocols: &["dns"], serve: |session, legs| Box::pin(serve(session, legs)) };
 
-async fn serve(session: Session, client: Client) {
-    let tap = Listen {
-        bytes: Redacted::new(&session),
-        run: session.run().clone(),
+async fn serve(session: &Session, legs: Legs) -> End {
+    let mut tap = Listen {
+        bytes: Redacted::new(session),
+        run: session.run(),
         asked: Asked { transport: "tcp", resolver: session.origin().destination, pid: session.origin().pid },
         questions: Framing::default(),
         answers: Framing::default(),
     };
-    opaque::serve_with(session, client, tap).await;
+    let Legs { client, target, first, .. } = legs;
+    let end = relay::relay(session, &mut tap, &client, &target, first).await;
+    tap.bytes.finish();
+    end
 }
 
 /// Listens in on both directions.
-struct Listen {
-    bytes: Redacted,
-    run: std::sync::Arc<Run>,
+struct Listen<'s> {
+    bytes: Redacted<'s>,
+    run: &'s Run,
     asked: Asked,
     questions: Framing,
     answers: Framing,
 }
 
-impl Tap for Listen {
-    fn shown<'a>(&mut self, side: Side, bytes: &'a [u8]) -> Cow<'a, [u8]> {
-        self.bytes.shown(side, bytes)
-    }
-
-    fn forwarding(&mut self, side: Side, bytes: &[u8]) -> Result<(), Unrecorded> {
-        let (run, asked, mut result) = (&self.run, &self.asked, Ok(()));
+impl Tap for Listen<'_> {
+    fn take(&mut self, side: Side, bytes: &[u8]) -> Result<Taken, Blocked> {
+        let taken = self.bytes.take(side, bytes)?;
+        let (run, asked, mut result) = (self.run, &self.asked, Ok(()));
         match side {
             Side::Client => self.questions.feed(bytes, |message| {
                 result = std::mem::replace(&mut result, Ok(())).and_then(|()| run.record(asked.question(message)));
@@ -56,12 +54,11 @@ impl Tap for Listen {
                 }
             }),
         }
-        result
+        result?;
+        Ok(taken)
     }
-}
 
-impl Finish for Listen {
-    fn finish(self, session: &Session) -> Result<(), Unrecorded> {
-        self.bytes.finish(session)
+    fn ended(&mut self, side: Side, rest: &[u8], farewell: Farewell) -> Result<Taken, Blocked> {
+        self.bytes.ended(side, rest, farewell)
     }
 }
