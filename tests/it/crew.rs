@@ -29,7 +29,8 @@ fn containing(directory: &Path, needle: &[u8]) -> Result<Vec<String>> {
 /// `sudo crewtap run -- COMMAND` as the crew's user; its standard output.
 fn sudo_run(world: &World, evidence: &Path, words: &[&str]) -> Result<String> {
     let mut command = world.as_crew("sudo");
-    command.arg(crewtap()).args(["run", "--data-dir"]).arg(evidence).arg("--").args(words);
+    command.arg(crewtap()).args(["run", "--config"]).arg(world.config()).arg("--data-dir").arg(evidence);
+    command.arg("--").args(words);
     world.run_for_output(command.stderr(Stdio::inherit()))
 }
 
@@ -48,12 +49,21 @@ fn the_sessions_of_a_real_crew_are_the_connections_in_the_servers_logs() {
         let listed = ask(world, &evidence, &["runs", "--json"])?;
         let run: serde_json::Value = serde_json::from_str(listed.lines().next().context("no run")?)?;
         let id = run["id"].as_str().context("a run without its id")?;
-        let sessions = world.compare(&ask(world, &evidence, &["show", id, "--json"])?)?;
+        let show = |id: &str| ask(world, &evidence, &["show", id, "--all", "--json"]);
+        let shown = show(id)?;
+        let sessions = world.compare(&shown)?;
+        let exchanges = world.compare_exchanges(id, show)?;
         ask(world, &evidence, &["verify"])?;
         let keys = containing(&evidence, KEY)?;
-        Ok((run, sessions, keys))
+        Ok((run, sessions, exchanges, shown, keys))
     });
-    let (run, sessions, keys) = recorded.expect("a recorded crew");
+    let (run, sessions, exchanges, shown, keys) = recorded.expect("a recorded crew");
+    assert!(exchanges >= 10, "{exchanges}");
+    assert_eq!(run["exchanges"], exchanges, "{run}");
+    let opened = |row: &serde_json::Value| row["table"] == "sessions" && !row["sni"].is_null();
+    for session in shown.lines().map(|line| serde_json::from_str(line).unwrap()).filter(opened) {
+        assert_eq!((&session["tls"], &session["proof"]), (&"verified".into(), &"certificate".into()), "{session}");
+    }
     assert!(sessions >= 5, "{sessions}");
     assert_eq!(run["sessions"], sessions, "{run}");
     assert_eq!((&run["complete"], &run["status"], &run["bypasses"]), (&true.into(), &0.into(), &0.into()), "{run}");

@@ -135,6 +135,54 @@ except OSError: print('error', flush=True){TRY}"
     assert_eq!(target.seen(), [b"a"], "nothing more is forwarded, nobody connects directly");
 }
 
+/// How often the journal closes a session, and says that a run has ended.
+fn ends(host: &Host) -> (usize, usize) {
+    use crewtap_core::event::Body;
+    let records = crewtap::journal::Reader::open(&host.data_dir()).unwrap().from(0);
+    let bodies: Vec<Body> = records.map(|record| record.unwrap().event.body).collect();
+    let closed = bodies.iter().filter(|body| matches!(body, Body::SessionClosed(_))).count();
+    (closed, bodies.iter().filter(|body| matches!(body, Body::RunEnded(_))).count())
+}
+
+#[test]
+fn sessions_that_were_open_when_the_agent_was_killed_are_closed_once_by_the_next() {
+    const OPEN: usize = 300;
+    let host = Host::new();
+    let target = Peer::echo(&host, "127.0.0.1:0");
+    let script = format!(
+        "import socket, sys
+kept = [socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=20) for _ in range({OPEN})]
+for s in kept: s.sendall(b'ab'); assert len(s.recv(2)) == 2
+kept.pop().close()
+print('open', flush=True); input()"
+    );
+    let mut client = Client::start(&host, &script, &["127.0.0.1", &target.port()]);
+    assert_eq!(client.said(), "open");
+    agent::until("the end of one session", || (ends(&host).0 == 1).then_some(()));
+    agent::kill(&host);
+    client.go_on();
+    client.end();
+    assert_eq!(ends(&host), (1, 0));
+    assert_eq!(succeeded(&host.run(&["true"])), "");
+    agent::wait_end(&host);
+    assert_eq!(ends(&host), (OPEN, 2), "all of the dead agent's, and the two runs");
+    assert_eq!(succeeded(&host.run(&["true"])), "");
+    agent::wait_end(&host);
+    assert_eq!(ends(&host), (OPEN, 3), "what has an end gets no other");
+    let lost = host.json(&["runs"]).into_iter().find(|run| run["outcome"] == "lost").unwrap();
+    let id = lost["id"].as_str().unwrap();
+    let rows = host.json(&["show", id]);
+    let sessions: Vec<_> = rows.iter().filter(|row| row["table"] == "sessions").collect();
+    let aborted = sessions.iter().filter(|row| row["outcome"] == "aborted");
+    let told = aborted.filter(|row| {
+        row["error"].as_str().unwrap().starts_with("the agent was killed")
+            && (&row["bytes_up"], &row["bytes_down"]) == (&2.into(), &2.into())
+            && row["end_leaf"].as_i64().unwrap() < lost["end_leaf"].as_i64().unwrap()
+    });
+    assert_eq!((sessions.len(), told.count()), (OPEN, OPEN - 1));
+    host.verify();
+}
+
 #[test]
 fn an_agent_killed_before_clients_connect_leaves_them_without_a_way() {
     let host = Host::new();
@@ -270,7 +318,7 @@ input()";
 }
 
 /// The origins of an agent's connections, in the map that its programs write.
-fn origins(pid: u32) -> HashMap<MapData, [u8; 40], [u8; 96]> {
+fn origins(pid: u32) -> HashMap<MapData, [u8; 40], [u8; 104]> {
     let files = std::fs::read_dir(format!("/proc/{pid}/fdinfo")).unwrap();
     let ids = files.filter_map(|file| {
         let text = std::fs::read_to_string(file.ok()?.path()).ok()?;

@@ -238,7 +238,8 @@ fn what_a_command_leaves_running_stays_on_record() {
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     let daemon = format!(
         "import os, socket, sys
-if os.fork(): os._exit(0)
+between = os.fork()
+if between: os.waitpid(between, 0); os._exit(0)
 os.setsid()
 if os.fork(): os._exit(0)
 null = os.open('/dev/null', os.O_RDWR)

@@ -52,7 +52,7 @@ s.shutdown(socket.SHUT_WR)
 print(digest.hexdigest(), s.recv(100).decode())";
 
 /// A captured Python that is told to go on by a line; `limits` are prlimit's.
-fn python(host: &Host, limits: &[&str], script: &str, args: &[&str]) -> (Child, mpsc::Receiver<String>) {
+pub(crate) fn python(host: &Host, limits: &[&str], script: &str, args: &[&str]) -> (Child, mpsc::Receiver<String>) {
     let mut command = host.command("prlimit");
     command.args(limits).arg(crewtap_tests::host::crewtap()).arg("--data-dir").arg(host.data_dir());
     command.args(["run", "-q", "--", "python3", "-c", script]).args(args);
@@ -66,7 +66,7 @@ fn python(host: &Host, limits: &[&str], script: &str, args: &[&str]) -> (Child, 
 }
 
 /// The most memory that the agent of this host has ever held, in MiB.
-fn agent_peak(host: &Host) -> u64 {
+pub(crate) fn agent_peak(host: &Host) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", host.agent())).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024

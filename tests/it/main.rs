@@ -3,11 +3,16 @@
 
 mod agent;
 mod crew;
+mod facts;
 mod fault;
+mod http;
+mod https;
 mod inbound;
 mod life;
 mod load;
 mod names;
+mod overlay;
+mod overlay_exec;
 mod record;
 mod redaction;
 mod relay;

@@ -298,7 +298,8 @@ fn a_name_in_a_tls_hello_is_claimed() {
     rows.reconciled(1);
     let session = rows.session();
     assert_eq!((&session["host"], &session["proof"]), (&"pay.internal".into(), &"claimed".into()));
-    assert_eq!((&session["protocol"], &session["sni"]), (&"tls".into(), &"pay.internal".into()));
+    assert_eq!((&session["protocol"], &session["sni"]), (&"http".into(), &"pay.internal".into()));
+    assert_eq!(session["tls"], "unverified", "its certificate is for another name, by an issuer that nobody knows");
     assert_eq!(session["alpn"], serde_json::json!(["http/1.1"]));
     assert_eq!(session["address"], "10.77.0.1:4433");
 }

@@ -9,6 +9,7 @@ use crewtap_tests::world::{Server, within};
 #[test]
 fn a_world_serves_its_names_and_nothing_else() {
     let accepted = within(|world| {
+        world.trust_company()?;
         let mut fetch = world.as_crew("curl");
         fetch.args(["-sS", "--fail", "https://api.internal/stock/A-100"]);
         assert_eq!(world.run_for_output(&mut fetch)?, r#"{"article": "A-100", "pieces": 12}"#);
@@ -28,6 +29,7 @@ fn a_world_serves_its_names_and_nothing_else() {
 #[test]
 fn a_real_crew_reaches_every_server_of_the_world() {
     let servers = within(|world| {
+        world.trust_company()?;
         let mut crew = world.as_crew("crewai");
         let output = world.run_for_output(crew.arg("run").stderr(Stdio::null()))?;
         assert!(output.contains("RESULT: Report 1 is filed"), "{output}");

@@ -16,6 +16,7 @@
 
 mod accepted;
 mod accounts;
+mod exchanges;
 mod mounts;
 mod network;
 mod paths;
@@ -31,7 +32,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 
 pub use accepted::{Accepted, Server};
 pub use accounts::CrewUser;
-pub use paths::{cache_dir, crew_project, postgres_bin};
+pub use paths::{cache_dir, clients_project, crew_project, postgres_bin};
 pub use signals::Interrupts;
 
 /// Names that the world's name server knows, with their addresses. Those with two families make clients sort and choose,
@@ -49,6 +50,9 @@ pub const NAMES: &[(&str, &[&str])] = &[
 /// Where the world's name server answers, over UDP and TCP.
 pub const RESOLVERS: &[&str] = &["10.77.0.53", "fd77::53"];
 
+/// crewtap's configuration, in the world's directory.
+const CONFIG: &str = "crewtap.toml";
+
 /// A running world. The thread that `within` made lives in its near namespace, and what it starts does, too.
 #[derive(Debug)]
 pub struct World {
@@ -56,6 +60,7 @@ pub struct World {
     crew: CrewUser,
     project: PathBuf,
     network: network::Network,
+    trust: trust::Trust,
     interrupts: Option<Interrupts>,
     servers: servers::Servers,
 }
@@ -102,14 +107,30 @@ impl World {
         mounts::make_private()?;
         let trust = trust::Trust::make(&directory.join("trust"))?;
         let keys = accounts::write(directory, &crew)?;
-        mounts::cover(directory, &trust, &project)?;
+        mounts::cover(directory)?;
         let servers = network.far(|| servers::Servers::start(directory, &trust, &keys))?;
-        Ok(Self { directory: directory.to_owned(), crew, project, network, interrupts, servers })
+        let authorities = format!("tls_authorities = [\"{}\"]\n", trust.ca().display());
+        fs::write(directory.join(CONFIG), authorities).context("cannot write crewtap's configuration")?;
+        Ok(Self { directory: directory.to_owned(), crew, project, network, trust, interrupts, servers })
     }
 
     /// A directory that ends with the world: logs, certificates, the crew's home.
     pub fn directory(&self) -> &Path {
         &self.directory
+    }
+
+    /// A configuration that names the company's CA, which nothing else in the world trusts: crewtap verifies the servers
+    /// with it.
+    pub fn config(&self) -> PathBuf {
+        self.directory.join(CONFIG)
+    }
+
+    /// Lets the near namespace trust the company's CA, as its administrator would: for what runs without crewtap.
+    ///
+    /// # Errors
+    /// When nothing can be mounted.
+    pub fn trust_company(&self) -> Result<()> {
+        mounts::add_roots(&self.directory, &self.trust, &self.project)
     }
 
     /// The crew's CrewAI project, with its `.venv`.
@@ -224,6 +245,15 @@ impl World {
     /// When a log cannot be read.
     pub fn accepted(&self) -> Result<Vec<Accepted>> {
         accepted::read(&self.directory)
+    }
+
+    /// Compares the exchanges on record with what the servers say that they were asked and have answered, bodies included,
+    /// both ways; how many there are. `show` answers `crewtap show ID --all --json`.
+    ///
+    /// # Errors
+    /// When they are not the same; it names the first differences.
+    pub fn compare_exchanges(&self, run: &str, show: impl Fn(&str) -> Result<String>) -> Result<usize> {
+        exchanges::compare(&self.directory, run, show)
     }
 
     /// Compares the sessions that `crewtap show RUN --json` has printed with [`World::accepted`], both ways; how many

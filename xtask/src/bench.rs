@@ -2,6 +2,8 @@
 //!
 //! Never a test: a shared machine decides the absolute figures. Everything runs in a network namespace of its own.
 
+mod http;
+
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode, Stdio};
@@ -58,6 +60,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     place.start_agent()?;
     measure(&place, options.rounds, &mut lines)?;
     drop(place);
+    http::measure(&mut Place::make()?, options.rounds, &mut lines)?;
     journal(&mut lines)?;
     for line in &lines {
         line.print(options.json);
@@ -79,6 +82,7 @@ impl Place {
         quietly(Command::new("ip").args(["netns", "add", &name]))?;
         let store = std::env::temp_dir().join(&name);
         let mut place = Self { name, store, children: Vec::new(), agent: 0 };
+        std::fs::write(place.config(), "")?;
         quietly(Command::new("ip").args(["-n", &place.name, "link", "set", "lo", "up"]))?;
         let peer = release("examples/bench_peer");
         place.start(&[&peer, "serve", SERVER])?;
@@ -88,7 +92,8 @@ impl Place {
 
     /// Starts an agent, and waits until a first run has gone through it; what that costs is nobody's measure.
     fn start_agent(&mut self) -> Result<()> {
-        let mut agent = self.inside(&[&release("crewtap"), "--data-dir", &self.store(), "agent"]);
+        let mut agent =
+            self.inside(&[&release("crewtap"), "--config", &self.config(), "--data-dir", &self.store(), "agent"]);
         let agent = agent.stdout(Stdio::null()).stderr(Stdio::null()).spawn().context("cannot start the agent")?;
         self.agent = agent.id();
         self.children.push(agent);
@@ -110,6 +115,11 @@ impl Place {
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM)?;
         ensure!(agent.wait()?.success(), "the agent did not end well");
         Ok(())
+    }
+
+    /// Beside the store: what the agent is configured by.
+    fn config(&self) -> String {
+        self.store.with_extension("toml").display().to_string()
     }
 
     fn store(&self) -> String {
@@ -168,6 +178,7 @@ impl Drop for Place {
         }
         let _ = quietly(Command::new("ip").args(["netns", "del", &self.name]));
         let _ = std::fs::remove_dir_all(&self.store);
+        let _ = std::fs::remove_file(self.config());
     }
 }
 

@@ -96,6 +96,7 @@ fn world_only(world: &World, command: &[String]) -> Result<ExitCode> {
 }
 
 fn bare(world: &World) -> Result<ExitCode> {
+    world.trust_company()?;
     eprintln!("demo: crewai run (without crewtap)");
     let status = world.run(world.as_crew("crewai").arg("run"))?;
     ensure!(status.success(), "the crew failed ({status})");
@@ -114,8 +115,9 @@ fn captured(world: &World, program: &Path) -> Result<ExitCode> {
         command.arg(program);
         command
     };
-    command.args(["run", "--data-dir"]).arg(&evidence).args(["--", "crewai", "run"]);
-    eprintln!("demo: sudo crewtap run -- crewai run");
+    command.args(["run", "--config"]).arg(world.config()).arg("--data-dir").arg(&evidence);
+    command.args(["--", "crewai", "run"]);
+    eprintln!("demo: sudo crewtap run -- crewai run   (only crewtap's configuration names the company's CA)");
     let status = world.run(&mut command)?;
     ensure!(status.success(), "the crew failed under crewtap ({status})");
     check_work(world)?;
@@ -135,8 +137,11 @@ fn captured(world: &World, program: &Path) -> Result<ExitCode> {
         ensure!(status.success(), "crewtap {} failed ({status})", words.join(" "));
     }
     report_connections(world)?;
-    let sessions = world.compare(&world.run_for_output(&mut crewtap(&["show", &run, "--json"]))?)?;
+    let show = |id: &str| world.run_for_output(&mut crewtap(&["show", id, "--all", "--json"]));
+    let sessions = world.compare(&show(&run)?)?;
     eprintln!("demo: crewtap has recorded {sessions} sessions: the same ones");
+    let exchanges = world.compare_exchanges(&run, show)?;
+    eprintln!("demo: and {exchanges} HTTP exchanges, as the servers' own logs have them, bodies equal both ways");
     Ok(ExitCode::SUCCESS)
 }
 

@@ -70,8 +70,6 @@ class OpenAi(Exchange):
         else:
             self.complete(json.loads(body))
 
-    do_GET = do_POST = respond
-
     def complete(self, request):
         calls, text = next_turn(request["messages"])
         calls = tool_calls(calls) if calls else None
@@ -107,10 +105,6 @@ class OpenAi(Exchange):
 
     def event(self, value):
         self.chunk(b"data: " + json.dumps({**value, "object": "chat.completion.chunk"}).encode() + b"\n\n")
-
-    def chunk(self, data):
-        self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
-        self.wfile.flush()
 
 
 def pieces(text, size):

@@ -11,7 +11,7 @@ import sys
 
 import names
 import web
-from accepted import Accepted
+from accepted import Accepted, Log
 from company_api import CompanyApi, Nothing, Telemetry
 from openai_api import OpenAi
 
@@ -20,6 +20,7 @@ def main():
     with open(sys.argv[1], encoding="utf-8") as file:
         world = json.load(file)
     accepted = Accepted(world["accepted_log"])
+    logs = accepted, Log(world["requests_log"])
 
     def tls(name):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -31,11 +32,11 @@ def main():
         return world["names"][name]
 
     names.serve(names.Zone(world["names"], world["dns_log"]), world["resolvers"], accepted)
-    web.listen("openai", at("api.openai.com"), 443, OpenAi, accepted, tls("api.openai.com"))
-    web.listen("telemetry", at("telemetry.crewai.com"), 4319, Telemetry, accepted, tls("telemetry.crewai.com"))
-    web.listen("api", at("api.internal"), 80, CompanyApi, accepted)
-    web.listen("api-tls", at("api.internal"), 443, CompanyApi, accepted, tls("api.internal"))
-    web.listen("elsewhere", at("app.crewai.com"), 443, Nothing, accepted, tls("app.crewai.com"))
+    web.listen("openai", at("api.openai.com"), 443, OpenAi, logs, tls("api.openai.com"))
+    web.listen("telemetry", at("telemetry.crewai.com"), 4319, Telemetry, logs, tls("telemetry.crewai.com"))
+    web.listen("api", at("api.internal"), 80, CompanyApi, logs)
+    web.listen("api-tls", at("api.internal"), 443, CompanyApi, logs, tls("api.internal"))
+    web.listen("elsewhere", at("app.crewai.com"), 443, Nothing, logs, tls("app.crewai.com"))
     print("ready", flush=True)
     signal.pause()
 

@@ -1,5 +1,7 @@
 """HTTP and HTTPS listeners for the demo's scripted services."""
 
+import base64
+import gzip
 import http.server
 import json
 import socket
@@ -15,10 +17,31 @@ class Exchange(http.server.BaseHTTPRequestHandler):
     wbufsize = -1
     disable_nagle_algorithm = True
 
+    # What was asked and answered goes here.
+    requests = None
+    name = ""
+
     def log_message(self, *_):
         pass
 
+    def served(self):
+        self.asked, self.answered, self.status = b"", bytearray(), 0
+        self.respond()
+        self.requests.write({
+            "server": self.name, "method": self.command, "path": self.path, "status": self.status,
+            "request": base64.b64encode(self.asked).decode(), "response": base64.b64encode(self.answered).decode(),
+        })
+
+    def send_response(self, code, message=None):
+        self.status = code
+        super().send_response(code, message)
+
     def read_body(self):
+        body = self.read_coded_body()
+        self.asked = gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body
+        return self.asked
+
+    def read_coded_body(self):
         if "chunked" in self.headers.get("Transfer-Encoding", ""):
             body = b""
             while size := int(self.rfile.readline().split(b";")[0], 16):
@@ -35,15 +58,25 @@ class Exchange(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+        self.answered += body
+
+    def chunk(self, data):
+        """One chunk of a streamed answer, sent at once; an empty one ends it."""
+        self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
+        self.wfile.flush()
+        self.answered += data
 
     def respond(self):
         self.send(*self.reply(self.command, self.path, self.read_body()))
 
-    do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = respond
+    do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = served
 
 
-def listen(name, addresses, port, exchange, accepted, tls=None):
+def listen(name, addresses, port, exchange, logs, tls=None):
     """Binds `addresses` and serves `exchange` there, over TLS where a context is given."""
+
+    accepted, requests = logs
+    exchange = type("Named", (exchange,), {"name": name, "requests": requests})
 
     class Server(http.server.ThreadingHTTPServer):
         daemon_threads = True

@@ -8,7 +8,7 @@ const CORE: &[&[&str]] = &[
         "limits", "secret", "id", "run", "session", "origin", "identity", "target", "action", "verdict", "event",
         "bodies",
     ],
-    &["policy", "mask", "sniff", "wire", "chain"],
+    &["policy", "mask", "sniff", "wire", "chain", "view"],
 ];
 
 const AGENT: &[&[&str]] = &[
@@ -17,7 +17,7 @@ const AGENT: &[&[&str]] = &[
     &["recorder", "namespace", "attribute", "selftest"],
     &["runs"],
     &["gate", "approvals"],
-    &["dial", "session", "relay"],
+    &["dial", "session", "leg", "relay", "tls", "intercept"],
     &["proto"],
     &["classify"],
     &["proxy"],

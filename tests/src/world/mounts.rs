@@ -16,8 +16,8 @@ pub(super) fn make_private() -> Result<()> {
     mount(NOTHING, "/", NOTHING, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NOTHING).context("cannot make mounts private")
 }
 
-/// Lays the world's names, users and trust over the host's.
-pub(super) fn cover(directory: &Path, trust: &Trust, project: &Path) -> Result<()> {
+/// Lays the world's names and users over the host's.
+pub(super) fn cover(directory: &Path) -> Result<()> {
     let etc = directory.join("etc");
     let host = nix::unistd::gethostname().context("cannot read the host's name")?;
     let host = host.to_string_lossy();
@@ -37,6 +37,12 @@ pub(super) fn cover(directory: &Path, trust: &Trust, project: &Path) -> Result<(
         }
         bind(&file, &target)?;
     }
+    Ok(())
+}
+
+/// Adds the company's CA to the roots that its administrator would add it to.
+pub(super) fn add_roots(directory: &Path, trust: &Trust, project: &Path) -> Result<()> {
+    let etc = directory.join("etc");
     for (number, bundle) in trust_bundles(project).into_iter().enumerate() {
         let merged = etc.join(format!("roots-{number}.pem"));
         trust.add_to(&bundle, &merged)?;

@@ -24,6 +24,11 @@ pub fn crew_project(cache: &Path) -> PathBuf {
     cache.join("orders-audit")
 }
 
+/// The prepared environment of TLS clients in the cache.
+pub fn clients_project(cache: &Path) -> PathBuf {
+    cache.join("clients")
+}
+
 /// The directory of the newest PostgreSQL server's programs.
 pub fn postgres_bin() -> Option<PathBuf> {
     let versions = fs::read_dir("/usr/lib/postgresql").ok()?.filter_map(Result::ok);

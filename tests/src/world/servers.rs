@@ -82,6 +82,7 @@ fn start_scripted(directory: &Path, trust: &Trust) -> Result<Child> {
         "certificates": certificates,
         "resolvers": RESOLVERS,
         "accepted_log": directory.join("accepted.jsonl"),
+        "requests_log": directory.join("requests.jsonl"),
         "dns_log": directory.join("dns.jsonl"),
     });
     let file = directory.join("world.json");

@@ -38,9 +38,17 @@ const WANTED: &[Wanted] = &[
     wanted("sudo", Present::Program("sudo"), "crewtap is run through it, in tests too"),
     wanted("tmux", Present::Program("tmux"), "terminals with job control in tests"),
     wanted("strace", Present::Program("strace"), "shows system calls in tests"),
+    wanted("gdb", Present::Program("gdb"), "debugs a captured program in tests"),
+    wanted("wget", Present::Program("wget"), "a real client with GnuTLS, for tests"),
+    wanted("nodejs", Present::Program("node"), "a client with roots of its own, for tests"),
+    wanted("default-jre-headless", Present::Program("java"), "a client with a keystore of its own, for tests"),
     wanted("netcat-openbsd", Present::Program("nc"), "a plain client for any port"),
     wanted("dash", Present::Program("dash"), "a shell without job control, for tests"),
     wanted("zsh", Present::Program("zsh"), "another shell's job control, for tests"),
+    wanted("git", Present::Program("git"), "a real TLS client with libcurl, for tests"),
+    wanted("wget", Present::Program("wget"), "a real TLS client with GnuTLS, for tests"),
+    wanted("nodejs", Present::Program("node"), "a runtime with roots inside, for tests"),
+    wanted("default-jdk-headless", Present::Program("javac"), "a runtime with a key store of its own, for tests"),
 ];
 
 const fn wanted(package: &'static str, present: Present, why: &'static str) -> Wanted {

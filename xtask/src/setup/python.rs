@@ -1,46 +1,86 @@
-//! The Python side: uv, and one environment with the newest CrewAI and the clients that demo and tests drive. Lives in
-//! the cache, outside of the clone; never touches the machine's own Python.
+//! The Python side: uv, one environment with the newest CrewAI, and one with the clients whose TLS the tests open. Lives
+//! in the cache, outside of the clone; never touches the machine's own Python.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use crewtap_tests::world::crew_project;
+use crewtap_tests::world::{clients_project, crew_project};
 
 use crate::shell::{clone_root, quietly, timed};
 
 /// Versions of Python that CrewAI runs on.
 const SUPPORTED: &str = ">=3.10,<3.14";
 
+/// What a project needs to be prepared.
+struct Project {
+    /// Where in the clone it is.
+    sources: &'static str,
+    /// Where in the cache it goes.
+    place: PathBuf,
+    /// A program of its environment.
+    program: &'static str,
+    /// What is installed.
+    what: &'static str,
+    /// What for.
+    why: &'static str,
+    /// Packages whose version is told.
+    told: &'static [&'static str],
+}
+
 /// Prepares the crew's project in the cache: its sources, its lock file, and its `.venv` with everything in it, so that
-/// `crewai run` needs no network.
+/// `crewai run` needs no network; and beside it the environment of clients.
 ///
 /// # Errors
 /// When the package index is not reachable or no supported Python is found.
 pub fn prepare(cache: &Path, upgrade: bool) -> Result<()> {
-    let project = crew_project(cache);
-    copy_tree(&clone_root().join("tests/demo/crew"), &project)?;
-    let wanted = std::fs::read_to_string(project.join("pyproject.toml"))?;
-    let stamp = project.join(".prepared-for");
-    let ready = std::fs::read_to_string(&stamp).is_ok_and(|made_for| made_for == wanted);
-    if ready && !upgrade && project.join(".venv/bin/crewai").exists() {
-        return Ok(());
-    }
-    let uv = install_uv(cache)?;
-    timed("installing CrewAI", "the newest; the crew that demo and tests capture, and the clients they use", || {
-        let mut sync = uv_command(&uv, cache);
-        sync.args(["sync", "--quiet", "--compile-bytecode", "--all-groups", "--upgrade", "--python"]);
-        quietly(sync.arg(base_python(&uv, cache)?).current_dir(&project))?;
-        let versions = quietly(uv_command(&uv, cache).args(["pip", "freeze"]).current_dir(&project))?;
-        std::fs::write(project.join("versions.txt"), &versions)?;
-        // The crew runs as a user of its own, whatever our umask is.
-        quietly(Command::new("chmod").args(["-R", "a+rX"]).arg(&project))?;
-        for line in versions.lines().filter(|line| line.starts_with("crewai==") || line.starts_with("openai==")) {
-            eprintln!("setup: resolved {line}");
+    let crew = Project {
+        sources: "tests/demo/crew",
+        place: crew_project(cache),
+        program: "crewai",
+        what: "installing CrewAI",
+        why: "the newest; the crew that demo and tests capture, and the clients they use",
+        told: &["crewai==", "openai=="],
+    };
+    let clients = Project {
+        sources: "tests/clients",
+        place: clients_project(cache),
+        program: "uv",
+        what: "installing clients",
+        why: "whose TLS the tests open: model providers' libraries, boto3, gRPC and others",
+        told: &["anthropic==", "litellm=="],
+    };
+    // CrewAI and litellm pin what the other wants newer: hence two environments; packages in both are there once.
+    crew.prepare(cache, upgrade)?;
+    clients.prepare(cache, upgrade)
+}
+
+impl Project {
+    fn prepare(&self, cache: &Path, upgrade: bool) -> Result<()> {
+        let place = &self.place;
+        copy_tree(&clone_root().join(self.sources), place)?;
+        let wanted = std::fs::read_to_string(place.join("pyproject.toml"))?;
+        let stamp = place.join(".prepared-for");
+        let ready = std::fs::read_to_string(&stamp).is_ok_and(|made_for| made_for == wanted);
+        if ready && !upgrade && place.join(".venv/bin").join(self.program).exists() {
+            return Ok(());
         }
-        Ok(())
-    })?;
-    std::fs::write(stamp, wanted).context("cannot note that the environment is ready")
+        let uv = install_uv(cache)?;
+        timed(self.what, self.why, || {
+            let mut sync = uv_command(&uv, cache);
+            sync.args(["sync", "--quiet", "--compile-bytecode", "--all-groups", "--upgrade", "--python"]);
+            quietly(sync.arg(base_python(&uv, cache)?).current_dir(place))?;
+            let versions = quietly(uv_command(&uv, cache).args(["pip", "freeze"]).current_dir(place))?;
+            std::fs::write(place.join("versions.txt"), &versions)?;
+            // Users of their own run what is there, whatever our umask is.
+            quietly(Command::new("chmod").args(["-R", "a+rX"]).arg(place))?;
+            for line in versions.lines().filter(|line| self.told.iter().any(|told| line.starts_with(told))) {
+                eprintln!("setup: resolved {line}");
+            }
+            Ok(())
+        })?;
+        std::fs::write(stamp, wanted).context("cannot note that the environment is ready")
+    }
 }
 
 /// uv from PyPI, in an environment of its own: CrewAI's own command line calls it, too.
