@@ -7,6 +7,7 @@ pub mod certificate;
 pub mod cursor;
 pub mod dns;
 pub mod http;
+pub mod postgres;
 pub mod tls;
 
 #[cfg(test)]

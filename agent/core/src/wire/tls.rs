@@ -42,10 +42,11 @@ pub struct ClientHello {
     pub too_large: bool,
 }
 
-/// Whether bytes are those of a TLS record that carries a handshake (RFC 8446 section 5.1).
+/// Whether bytes are those of a TLS record that carries a handshake (RFC 8446 section 5.1), as far as they have come: who sends
+/// its first byte alone, and waits, has begun nothing else.
 #[must_use]
 pub fn begins_like_tls(bytes: &[u8]) -> bool {
-    matches!(bytes, [0x16, 3, 0..=4, ..])
+    matches!(bytes, [0x16] | [0x16, 3] | [0x16, 3, 0..=4, ..])
 }
 
 /// TLS 1.2 (RFC 5246).
