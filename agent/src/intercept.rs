@@ -15,6 +15,7 @@ use crewtap_core::run::{Mode, Process};
 use crewtap_core::session::Outcome;
 use crewtap_core::sniff::{self, Protocol};
 use crewtap_core::target::{Name, Proof};
+use crewtap_core::view::hexadecimal;
 use crewtap_core::wire::tls::{ClientHello, Unopened};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
@@ -124,6 +125,8 @@ impl Interceptor {
             anchors: self.roots.with(&self.authorities),
             own: self.roots.only(&session.run().bundles()),
         };
+        // Our hello names the target to it: what was recorded since the dial must be as durable as what went before.
+        session.settled().await.map_err(unrecorded)?;
         let (target, report) = match client::handshake(target, &whom).await {
             Ok((target, report)) if !report.wants_client_certificate => (target, report),
             Ok(_) => return self.pass_anew(session, permit, Unopened::ClientCertificate.into(), stream, first).await,
@@ -371,10 +374,6 @@ fn told(report: &Report, client: Option<&Negotiated>, why: Option<String>) -> Tl
         client: client.map(negotiated),
         target: Some(negotiated(&report.negotiated)),
     }
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 fn negotiated(agreed: &Negotiated) -> bodies::Negotiated {

@@ -62,6 +62,7 @@ pub struct Session {
     dialled_from: Cell<Option<SocketAddr>>,
     last: Cell<Position>,
     moved: Cell<u64>,
+    passed_tls: Cell<bool>,
     closed: bool,
 }
 
@@ -89,6 +90,7 @@ impl Session {
             dialled_from: Cell::new(None),
             last: Cell::new(Position { first: 0, end: 0 }),
             moved: Cell::new(0),
+            passed_tls: Cell::new(false),
             closed: true,
         };
         let opened = SessionOpened {
@@ -157,10 +159,7 @@ impl Session {
     /// # Errors
     /// When the target cannot be reached, or is crewtap itself (which is on record as a bypass).
     pub async fn dial(&self, permit: &Permit) -> Result<TcpStream, DialError> {
-        if self.ground.waits_for_disk {
-            // What opened this session is as durable as what it will forward.
-            self.durable(self.last.get()).await.map_err(|error| DialError::Unrecorded(error.into()))?;
-        }
+        self.settled().await.map_err(DialError::Unrecorded)?;
         let address = permit.target().address;
         if self.run.namespace.is_ours(address) {
             let bypass = Bypass {
@@ -177,6 +176,24 @@ impl Session {
         let stream = dial::connect(&self.run.namespace, address, &self.origin).await?;
         self.dialled_from.set(stream.local_addr().ok());
         Ok(stream)
+    }
+
+    /// Resolves when everything that was recorded so far is as durable as what the session forwards: before the target is
+    /// told anything, be it by us.
+    ///
+    /// # Errors
+    /// When the disk failed.
+    pub async fn settled(&self) -> Result<(), Unrecorded> {
+        if self.ground.waits_for_disk {
+            self.durable(self.last.get()).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether it is on record that its TLS passes unopened.
+    #[must_use]
+    pub fn has_passed_tls(&self) -> bool {
+        self.passed_tls.get()
     }
 
     /// Records an event of the session.
@@ -290,6 +307,9 @@ impl Session {
     }
 
     fn append(&self, body: Body, payload: &[u8]) -> Result<Position, Unrecorded> {
+        if let Body::Tls(tls) = &body {
+            self.passed_tls.set(!tls.opened);
+        }
         let position = self.run.recorder().record_in_session(self.run.id, self.id, body, payload)?;
         self.last.set(position);
         Ok(position)

@@ -2,11 +2,11 @@
 //!
 //! Shows certificates, never keys. Makes the next authority on request; runs that are going on keep theirs.
 
-use std::fmt::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
+use crewtap_core::view::hexadecimal;
 use crewtap_core::wire::certificate;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -73,14 +73,6 @@ fn directory(data_dir: &Path) -> anyhow::Result<std::path::PathBuf> {
         data_dir.display()
     );
     Ok(data_dir.join(DIRECTORY))
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a String does not fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 fn row(der: &CertificateDer<'_>) -> anyhow::Result<Row> {

@@ -204,7 +204,7 @@ mod tests {
     fn execution(name: &str, words: &[&str], environment: &[&str]) -> Execution {
         let bytes = |list: &[&str]| list.iter().map(|word| word.as_bytes().to_vec()).collect();
         let (words, environment) = (bytes(words), bytes(environment));
-        Execution { name: name.into(), directory: "/work/sub".into(), words, environment }
+        Execution { name: name.into(), directory: "/srv/sub".into(), words, environment }
     }
 
     fn places(name: &str, words: &[&str], environment: &[&str], own: Option<&str>) -> Option<Vec<PathBuf>> {
@@ -232,7 +232,7 @@ mod tests {
     #[test]
     fn uv_lifts_the_environments_that_it_may_mean() {
         let sync = |place| lifts("/bin/uv", &["uv", "sync"], &["VIRTUAL_ENV=/other"], place);
-        assert!(sync("/work/.venv/lib/x") && sync("/work/sub/.venv/x") && sync("/other/x") && !sync("/else/.venv/x"));
+        assert!(sync("/srv/.venv/lib/x") && sync("/srv/sub/.venv/x") && sync("/other/x") && !sync("/else/.venv/x"));
         let install = ["uv", "pip", "install", "--reinstall", "certifi", "--python", "/p/bin/python"];
         assert!(lifts("/bin/uv", &install, &[], "/p/lib/x"));
         assert_eq!(places("/bin/uv", &["uv", "pip", "list"], &[], None), None);
@@ -243,8 +243,8 @@ mod tests {
 
     #[test]
     fn whoever_removes_a_tree_finds_nothing_mounted_in_it() {
-        assert!(lifts("/bin/rm", &["rm", "-rf", "../.venv"], &[], "/work/.venv/lib/x"));
-        assert!(!lifts("/bin/rm", &["rm", "-rf", "x"], &[], "/work/.venv/lib/x"));
+        assert!(lifts("/bin/rm", &["rm", "-rf", "../.venv"], &[], "/srv/.venv/lib/x"));
+        assert!(!lifts("/bin/rm", &["rm", "-rf", "x"], &[], "/srv/.venv/lib/x"));
         assert!(lifts("/bin/python3", &["python3", "-m", "venv", "--clear", "/n"], &[], "/n/lib/x"));
         assert_eq!(places("/bin/ls", &["ls"], &[], None), None);
     }
@@ -254,6 +254,6 @@ mod tests {
         let probe = ["python", "-I", "-B", "-c", "from python.get_interpreter_info import main"];
         assert!(is_probe(&execution("/v/bin/python", &probe, &[])));
         assert!(!is_probe(&execution("/v/bin/python", &["python", "-c", "import crew"], &[])));
-        assert!(is_of_a_build(Path::new("/root/.cache/uv/builds-v0/.tmpX")) && !is_of_a_build(Path::new("/v")));
+        assert!(is_of_a_build(Path::new("/home/a/.cache/uv/builds-v0/.tmpX")) && !is_of_a_build(Path::new("/v")));
     }
 }

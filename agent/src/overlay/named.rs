@@ -114,7 +114,7 @@ mod tests {
     fn execution(words: &[&str], environment: &[&str]) -> Execution {
         let bytes = |list: &[&str]| list.iter().map(|word| word.as_bytes().to_vec()).collect();
         let (words, environment) = (bytes(words), bytes(environment));
-        Execution { directory: "/work".into(), words, environment, ..Execution::default() }
+        Execution { directory: "/srv".into(), words, environment, ..Execution::default() }
     }
 
     #[test]
@@ -123,8 +123,8 @@ mod tests {
             &["curl", "--cacert", "a.pem", "--capath=/d", "https://x"],
             &["SSL_CERT_FILE=/s.pem", "SSL_CERT_DIR=/d1::d2", "SSL_CERT_FILEX=/no", "PIP_CERT=", "JAVA_HOME=/j"],
         ));
-        assert_eq!(found.files, [PathBuf::from("/s.pem"), "/work/a.pem".into()]);
-        assert_eq!(found.directories, [PathBuf::from("/d1"), "/work/d2".into(), "/d".into()]);
+        assert_eq!(found.files, [PathBuf::from("/s.pem"), "/srv/a.pem".into()]);
+        assert_eq!(found.directories, [PathBuf::from("/d1"), "/srv/d2".into(), "/d".into()]);
         assert_eq!(found.keystores, [PathBuf::from("/j/lib/security/cacerts")]);
     }
 
@@ -133,7 +133,7 @@ mod tests {
         let url = "postgresql://u@h/db?sslmode=verify-full&sslrootcert=/r.pem&x=1";
         assert_eq!(named(&execution(&["psql", url], &[])).files, [PathBuf::from("/r.pem")]);
         let words = ["psql", "host=h sslrootcert=r.pem dbname=x"];
-        assert_eq!(named(&execution(&words, &[])).files, [PathBuf::from("/work/r.pem")]);
+        assert_eq!(named(&execution(&words, &[])).files, [PathBuf::from("/srv/r.pem")]);
         assert!(named(&execution(&["psql", "sslrootcert=system"], &[])).files.is_empty());
     }
 }

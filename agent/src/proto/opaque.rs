@@ -5,8 +5,9 @@
 use crewtap_core::bodies::{Note, Tls};
 use crewtap_core::mask::digest::DigestKey;
 use crewtap_core::mask::stream::Redactor;
+use crewtap_core::run::Mode;
 use crewtap_core::session::Side;
-use crewtap_core::sniff::{self, Protocol};
+use crewtap_core::sniff;
 use crewtap_core::wire::tls::begins_like_tls;
 
 use super::{Driver, Legs};
@@ -21,9 +22,7 @@ pub const DRIVER: Driver =
 
 async fn serve(session: &Session, legs: Legs) -> End {
     let mut tap = Redacted::new(session);
-    let Legs { client, target, first, classified, .. } = legs;
-    // What was known to be TLS says itself why it was not opened.
-    tap.unmarked = classified.protocol != Protocol::Tls.as_str();
+    let Legs { client, target, first, .. } = legs;
     let end = relay::relay(session, &mut tap, &client, &target, first).await;
     tap.finish();
     end
@@ -36,8 +35,6 @@ pub(super) struct Redacted<'s> {
     key: DigestKey,
     port: u16,
     sides: Option<(Redactor, Redactor)>,
-    /// Nobody has said yet that the client's bytes are TLS, if they are.
-    unmarked: bool,
     /// Which sides have said something.
     said: [bool; 2],
 }
@@ -45,7 +42,7 @@ pub(super) struct Redacted<'s> {
 impl<'s> Redacted<'s> {
     pub(super) fn new(session: &'s Session) -> Self {
         let port = session.origin().destination.port();
-        Self { session, key: session.digest_key().clone(), port, sides: None, unmarked: true, said: [false; 2] }
+        Self { session, key: session.digest_key().clone(), port, sides: None, said: [false; 2] }
     }
 
     /// The redactors, chosen by the first bytes of whoever speaks first.
@@ -60,12 +57,17 @@ impl<'s> Redacted<'s> {
         })
     }
 
-    /// TLS where none was expected (behind a greeting, in a tunnel) is not opened, and says so.
-    fn mark(&mut self, side: Side, bytes: &[u8]) -> Result<(), Unrecorded> {
-        if side == Side::Client && std::mem::take(&mut self.unmarked) && begins_like_tls(bytes) {
+    /// TLS where none was expected (behind a greeting, in a tunnel) is not opened, and says so; in enforce mode it does not
+    /// pass, like all TLS that cannot be opened.
+    fn mark(&self, side: Side, bytes: &[u8]) -> Result<(), Blocked> {
+        let [begun, _] = self.said;
+        if side == Side::Client && !begun && begins_like_tls(bytes) && !self.session.has_passed_tls() {
             let text = "the client speaks TLS where none was expected: what it says is not on record";
             self.session.record(Tls { why: Some(format!("tls_inside: {text}")), ..Tls::default() })?;
             self.session.record(Note { code: "tls_inside".into(), text: text.into() })?;
+            if self.session.run().mode == Mode::Enforce {
+                return Err(Blocked::Refused { why: format!("TLS that cannot be opened: {text}"), answer: Vec::new() });
+            }
         }
         Ok(())
     }

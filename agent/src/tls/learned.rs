@@ -81,10 +81,4 @@ impl Learned {
             entries.by_key.remove(&(program.to_owned(), name.to_owned()));
         }
     }
-
-    /// Forgets what was learned of `program`, because what it trusts has changed.
-    pub fn forget(&self, program: &str) {
-        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        entries.by_key.retain(|(other, _), _| other != program);
-    }
 }

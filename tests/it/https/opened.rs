@@ -135,3 +135,20 @@ fn an_address_without_a_name_is_opened() {
     assert_eq!(rows.session()["tls"], "verified", "{}", rows.session());
     assert_eq!(rows.session()["exchanges"], 1);
 }
+
+#[test]
+fn what_only_a_bundle_of_the_program_vouches_for_is_valid_to_it_and_proves_no_name() {
+    let ground = Ground::with_web();
+    let root = ground.pki.root_file().display().to_string();
+    // Neither the host nor the configuration knows the target's authority.
+    std::fs::write(ground.host.path("crewtap.toml"), "").unwrap();
+    let url = format!("https://{NAME}/own");
+    assert_eq!(ground.run(&["curl", "-sS", "--max-time", "30", &url]).status.code(), Some(60), "nobody vouches for it");
+    let said = succeeded(&ground.run(&["curl", "-sS", "--max-time", "30", "--cacert", &root, &url]));
+    assert!(said.contains("/own"), "{said}");
+    let rows = ground.rows(1);
+    let session = rows.session();
+    assert_eq!((&session["tls"], &session["exchanges"]), (&json!("by_process"), &json!(1)), "{session}");
+    assert_ne!(session["proof"], "certificate", "{session}");
+    assert_eq!(notes(&rows), [""; 0]);
+}

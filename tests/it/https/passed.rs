@@ -155,3 +155,39 @@ fn what_is_no_tls_on_its_port_is_what_it_is() {
     assert_eq!(host.python(odd, &[]), "HTTP\n");
     assert_eq!(web.seen()[1], b"\x16\x03\x01\x00\x05hello");
 }
+
+/// Says the first byte of a TLS record, and the rest when that has come back from the target.
+const STALLS: &str = "import socket
+s = socket.create_connection(('127.0.0.1', 443))
+s.sendall(b'\\x16'); assert s.recv(1) == b'\\x16'
+s.sendall(b'\\x03\\x01\\x00\\x05hello'); print(s.recv(9)[-5:].decode())";
+
+/// Waits for the target to speak first, and speaks TLS then.
+const AFTER_A_GREETING: &str = "import socket
+s = socket.create_connection(('127.0.0.1', 443))
+assert s.recv(2) == b'hi'
+s.sendall(b'\\x16\\x03\\x01\\x00\\x05hello'); print(s.recv(10)[-5:].decode())";
+
+#[test]
+fn tls_that_hides_its_beginning_is_marked() {
+    let host = Host::new();
+    let greets = std::sync::atomic::AtomicBool::new(false);
+    let peer = Peer::serve(&host, "127.0.0.1:443", move |stream, keep| {
+        if greets.fetch_xor(true, std::sync::atomic::Ordering::SeqCst) {
+            std::io::Write::write_all(stream, b"hi").unwrap();
+        }
+        let mut bytes = [0; 64];
+        while let Ok(len @ 1..) = std::io::Read::read(stream, &mut bytes) {
+            keep(&bytes[..len]);
+            std::io::Write::write_all(stream, &bytes[..len]).unwrap();
+        }
+    });
+    for (script, code) in [(STALLS, "tls_no_hello"), (AFTER_A_GREETING, "tls_inside")] {
+        assert_eq!(host.python(script, &[]), "hello\n");
+        let rows = Rows::of_last_run(&host);
+        rows.reconciled(1);
+        assert_eq!(rows.session()["tls"], "passed", "{}", rows.session());
+        assert_eq!(notes(&rows), [code]);
+    }
+    assert_eq!(peer.seen().len(), 2);
+}

@@ -7,6 +7,8 @@ use std::fmt;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
+use crate::view::hexadecimal;
+
 /// Bytes of a digest that are written down: 128 bits tell values apart for good, and a line stays readable.
 const SHOWN_BYTES: usize = 16;
 
@@ -61,13 +63,7 @@ impl Digest {
     #[must_use]
     pub fn finish(self) -> String {
         let full = self.0.finalize().into_bytes();
-        let mut text = String::with_capacity(2 * SHOWN_BYTES);
-        for byte in full.iter().take(SHOWN_BYTES) {
-            for nibble in [byte >> 4, byte & 15] {
-                text.extend(char::from_digit(u32::from(nibble), 16));
-            }
-        }
-        text
+        hexadecimal(full.get(..SHOWN_BYTES).unwrap_or(&full))
     }
 }
 

@@ -51,28 +51,20 @@ impl<'s> Teller<'s> {
         if let Some(claimed) = claimed.filter(|claimed| self.facts.get("host") != Some(&Fact::Text(claimed.clone()))) {
             fact("claimed_host", claimed);
         }
-        let target = request_target(&shown.bytes);
-        let (path, query) = target.split_once('?').unwrap_or((&target, ""));
-        // All words are the redacted head's: a path can hold credentials, too.
-        if head.path().is_some() {
-            let shown = path_of(path);
-            fact("raw_path", cut(shown.to_owned()));
-            fact("path", normal(shown.as_bytes()).map_or_else(|| "UNPARSED".into(), cut));
+        // All words are the redacted head's, which still reads as one: a path can hold credentials, too.
+        let safe = RequestHead::parse(&shown.bytes).ok();
+        if let Some(path) = safe.and_then(|safe| safe.path()) {
+            fact("raw_path", cut(lossy(path)));
+            fact("path", normal(path).map_or_else(|| "UNPARSED".into(), cut));
         }
-        if !query.is_empty() {
-            fact("query", query.into());
+        if let Some(query) = safe.and_then(|safe| safe.query()) {
+            fact("query", lossy(query));
         }
         if let Some(kind) = head.fields.get("content-type") {
             fact("content_type", media_type(kind));
         }
-        let url = if path.starts_with('/') || path == "*" {
-            let host =
-                head.host().map_or_else(|| self.default_host.clone(), |_| authority(&head.fields, &self.default_host));
-            format!("{}://{host}{target}", self.scheme)
-        } else {
-            target.clone()
-        };
-        let subject = cut(url);
+        let unread = || format!("{}://{}", self.scheme, self.default_host);
+        let subject = cut(safe.map_or_else(unread, |safe| safe.url(self.scheme, &self.default_host)));
         let parts = parts(&shown.bytes, head.length, &head.fields);
         let request = Request { verb: head.method.into(), subject, facts, parts, wire: wire(&shown.bytes, bytes) };
         tell(exchange, request, shown, told);
@@ -211,29 +203,6 @@ fn tell(exchange: u32, body: impl Into<Body>, shown: Shown, told: &mut Vec<Told<
     if let Some(masked) = masked {
         told.push(Told { exchange, body: masked.into(), payload: Cow::Borrowed(b"") });
     }
-}
-
-/// The request target as it may be shown: between the first and the last blank of the first line.
-fn request_target(shown: &[u8]) -> String {
-    let line = shown.split(|byte| *byte == b'\r').next().unwrap_or_default();
-    let line = String::from_utf8_lossy(line);
-    let rest = line.split_once(' ').map_or("", |(_, rest)| rest);
-    rest.rsplit_once(' ').map_or(rest, |(target, _)| target).to_owned()
-}
-
-/// The path of a target in origin or absolute form, without its query.
-fn path_of(target: &str) -> &str {
-    if target.starts_with('/') {
-        return target;
-    }
-    let authority = target.find("://").map_or(0, |at| at + 3);
-    let path = target.get(authority..).and_then(|rest| rest.find('/'));
-    path.and_then(|at| target.get(authority + at..)).unwrap_or("/")
-}
-
-/// The host as the client spelled it, with its port.
-fn authority(fields: &Fields<'_>, default: &str) -> String {
-    fields.get("host").map(lossy).filter(|host| !host.is_empty()).unwrap_or_else(|| default.to_owned())
 }
 
 fn parts(shown: &[u8], length: Length, fields: &Fields<'_>) -> Vec<Part> {
