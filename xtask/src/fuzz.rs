@@ -17,6 +17,9 @@ const TARGETS: &[(&str, &[&str])] = &[
     ("dns", &["dns"]),
     ("http_conversation", &["http"]),
     ("http_head", &["http"]),
+    ("postgres_conversation", &["postgres"]),
+    ("postgres_frames", &["pg", "postgres"]),
+    ("postgres_statement", &["statement"]),
     ("sniff", &["http", "pg", "tls"]),
     ("stream", &["http", "pg"]),
 ];
@@ -24,8 +27,8 @@ const TARGETS: &[(&str, &[&str])] = &[
 /// Options of `cargo xtask fuzz`.
 #[derive(clap::Args)]
 pub struct Options {
-    /// One target instead of all: argv, `client_hello`, dns, `http_conversation`, `http_head`, sniff or
-    /// stream
+    /// One target instead of all: argv, `client_hello`, dns, `http_conversation`, `http_head`,
+    /// `postgres_conversation`, `postgres_frames`, `postgres_statement`, sniff or stream
     target: Option<String>,
     /// How long each target runs
     #[arg(long, value_name = "N", default_value_t = 60)]

@@ -24,9 +24,66 @@ pub const HTTP_HEADERS_MAX: usize = 256;
 /// Longest chunk-size line with its extensions, in bytes. Extensions are next to never used.
 pub const HTTP_CHUNK_LINE_BYTES_MAX: usize = 4096;
 
+/// Largest message of a target while crewtap logs in to it, in bytes: a SCRAM message has some hundred, an error some thousand.
+pub const LOGIN_MESSAGE_BYTES_MAX: usize = 32 * 1024;
+
+/// Largest message of either side before a client is let in, in bytes: servers take tokens of 65,535.
+pub const LOGIN_TOKEN_BYTES_MAX: usize = 128 * 1024;
+
+/// Messages that a target may send before it has let crewtap in: SCRAM takes four, notices come on top.
+pub const LOGIN_MESSAGES_MAX: usize = 32;
+
+/// How long a log-in may take; PostgreSQL's own `authentication_timeout` is 60 s.
+pub const LOGIN_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// Largest secret, in bytes: a password or token; a file with more is the wrong one.
+pub const SECRET_BYTES_MAX: usize = 16 * 1024;
+
 /// Requests of one connection that wait for their answers; more are not read until one was answered. Few clients send
 /// more than one ahead.
 pub const HTTP_PIPELINE_MAX: usize = 64;
+
+/// Largest message of PostgreSQL that is judged or told whole, in bytes. Statements of 100 KiB are rare; what is larger
+/// passes in pieces and counts as not understood.
+pub const POSTGRES_JUDGED_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// How often it is looked whether both sides of a held message are still there.
+pub const HELD_LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What one side has said and what was not forwarded, while its next message waits for a decision: that message, and some of
+/// what comes behind it, so that the side's end is noticed.
+pub const HELD_BYTES_MAX: usize = POSTGRES_JUDGED_BYTES_MAX + 2 * RELAY_BUFFER_BYTES;
+
+/// Largest row and largest piece of COPY data that is told whole, in bytes: half a burst, so that what is kept until the rest
+/// of it comes stays small, and 1 KiB, because base backups come in pieces of 32 KiB and a header.
+pub const POSTGRES_ROW_BYTES_MAX: usize = 33 * 1024;
+
+/// Messages of one PostgreSQL connection that wait for their answers; more are not read until one was answered. A server
+/// that is not asked to flush keeps back 8 KiB of answers, which have 5 bytes at least: 1639 of them. Below that, both
+/// sides would wait for ever.
+pub const POSTGRES_PIPELINE_MAX: usize = 4096;
+
+/// Names of statements, and as many of portals, that one PostgreSQL connection is known by; asyncpg keeps 100, the JDBC
+/// driver 256. The text of another is unknown.
+pub const POSTGRES_NAMES_MAX: usize = 4096;
+
+/// Columns of a result whose types are told with its rows; the server's own limit is 1,664.
+pub const POSTGRES_COLUMNS_MAX: usize = 2048;
+
+/// Prepared statements of one PostgreSQL connection whose facts are kept; others are read again at each Bind.
+pub const POSTGRES_STATEMENTS_CACHED_MAX: usize = 512;
+
+/// Bytes of the texts of those.
+pub const POSTGRES_FACTS_BYTES_MAX: usize = 1024 * 1024;
+
+/// Longest text of a statement that is a fact, in bytes; a longer one is `UNPARSED` to a policy that looks at it.
+pub const POSTGRES_TEXT_FACT_MAX: usize = 64 * 1024;
+
+/// Bytes of texts and descriptions that are kept for them; the text of a statement beyond it is unknown.
+pub const POSTGRES_NAMES_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// Largest first packet of a PostgreSQL client, in bytes, without its length: the server's own limit.
+pub const POSTGRES_STARTUP_BYTES_MAX: usize = 10_000;
 
 /// Bytes that the decoding of one HTTP body for search and views may give: a zip bomb stops there.
 pub const DECODED_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -102,8 +159,11 @@ pub const FOLLOW_BATCH_BYTES: usize = 2 * 1024 * 1024;
 /// Pause after the follower met an error (disk full, a failing sink) before it tries again.
 pub const FOLLOW_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Bytes of a journal file that are read at once.
+/// Bytes of a journal file that are read at once, where it is read through.
 pub const JOURNAL_READ_BYTES: usize = 256 * 1024;
+
+/// Bytes of a journal file that are read first where one looks for what is new: some dozens of records.
+pub const JOURNAL_READ_BYTES_MIN: usize = 16 * 1024;
 
 /// Slices of one `pwritev`; Linux takes 1024 at most (`IOV_MAX`).
 pub const WRITE_SLICES_MAX: usize = 1024;
@@ -111,14 +171,30 @@ pub const WRITE_SLICES_MAX: usize = 1024;
 /// Findings that a verification keeps; beyond it they are counted. A changed tile names at most 256 records.
 pub const FINDINGS_MAX: usize = 4096;
 
-/// How often the follower looks for new records while there is activity.
-pub const FOLLOW_INTERVAL: Duration = Duration::from_millis(2);
+/// How often the follower looks for new records while there is activity. Nobody waits for it: who does, wakes it.
+pub const FOLLOW_INTERVAL: Duration = Duration::from_millis(10);
 
 /// How long the follower rests at most when nothing happens; the price of waking nobody on append.
 pub const FOLLOW_IDLE_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Events put into the index in one transaction; the cost of a row is flat from 256 on.
+/// Events that the follower takes at once, and so what the index gets in one transaction: each writes every page that it touched,
+/// and a piece of the full-text index that is merged later.
+pub const FOLLOW_BATCH_EVENTS: usize = 4096;
+
+/// Events that are read for the index at once where their sizes are not known beforehand.
 pub const INDEX_BATCH_EVENTS: usize = 256;
+
+/// Rows of runs, sessions and exchanges that the index's writer holds beyond a batch, of each: about 1 KiB apiece.
+pub const ROWS_HELD_MAX: usize = 8192;
+
+/// Records a second from which on the index waits for a quieter moment: traffic goes first.
+pub const INDEX_DEFERRED_AT: u64 = 2_000;
+
+/// How far it may fall behind so, in records: less than a second's work, which the end of a run may have to wait for.
+pub const INDEX_BEHIND_MAX: u64 = 64 * 1024;
+
+/// How long an event waits for others before it is put into the index, unless somebody waits for it.
+pub const INDEX_LINGER: Duration = Duration::from_millis(100);
 
 /// A checkpoint is signed at least this often while there is activity.
 pub const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);

@@ -27,6 +27,15 @@ macro_rules! protocols {
                     $(Self::$name => $text,)+
                 }
             }
+
+            /// The protocol that is spelled so.
+            #[must_use]
+            pub fn named(text: &str) -> Option<Self> {
+                match text {
+                    $($text => Some(Self::$name),)+
+                    _ => None,
+                }
+            }
         }
     };
 }
@@ -163,6 +172,15 @@ pub fn settle(client: &[u8], server: &[u8], port: u16) -> Option<Protocol> {
         fitting.find(|rule| !bytes.is_empty() && (rule.fits)(bytes) == Fit::Yes).map(|rule| rule.protocol)
     };
     decided(client::RULES, client).or_else(|| decided(server::RULES, server))
+}
+
+/// Whether what a client has said so far can still become one of these protocols.
+#[must_use]
+pub fn may_become(protocols: &[Protocol], client: &[u8], port: u16) -> bool {
+    let mut fitting = client::RULES
+        .iter()
+        .filter(|rule| protocols.contains(&rule.protocol) && (rule.ports.is_empty() || rule.ports.contains(&port)));
+    client.len() < limits::PEEK_BYTES_MAX && fitting.any(|rule| (rule.fits)(client) == Fit::Maybe)
 }
 
 fn judge(rules: &[Rule], bytes: &[u8], port: u16) -> Sniff {

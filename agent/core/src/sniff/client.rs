@@ -107,18 +107,29 @@ fn http(bytes: &[u8]) -> Fit {
 }
 
 fn postgres(bytes: &[u8]) -> Fit {
-    header::<8>(bytes, &[Some(0), Some(0)], |head| {
+    /// The server refuses more.
+    const PACKET_BYTES_MAX: u32 = 10_004;
+    let known = header::<8>(bytes, &[Some(0), Some(0)], |head| {
         let mut fields = Cursor::new(head);
         let (len, code) = (fields.u32().unwrap_or_default(), fields.u32().unwrap_or_default());
         match code {
-            // SSLRequest, GSSENCRequest.
-            80_877_103 | 80_877_104 => len == 8,
+            // SSLRequest, GSSENCRequest: they have 8 bytes, and servers take longer ones.
+            80_877_103 | 80_877_104 => (8..=PACKET_BYTES_MAX).contains(&len),
             // CancelRequest: 16 bytes until 3.0, a longer key since 3.2.
             80_877_102 => (16..=268).contains(&len),
-            // StartupMessage 3.0, 3.2, and the 3.9999 of clients that probe; the server refuses more than 10,000 bytes.
-            _ => matches!(code, 0x0003_0000 | 0x0003_0002 | 0x0003_270f) && (9..=10_000).contains(&len),
+            // StartupMessage of version 2, which servers took until PostgreSQL 13.
+            0x0002_0000 => len == 296,
+            // StartupMessage 3.0, 3.2, and the 3.9999 of clients that probe.
+            _ => matches!(code, 0x0003_0000 | 0x0003_0002 | 0x0003_270f) && (9..=PACKET_BYTES_MAX).contains(&len),
         }
-    })
+    });
+    // Servers take any 3.x. What tells it from a request of Kafka is what follows: a name, and not the upper byte of a number
+    // that counts requests.
+    let other = header::<9>(bytes, &[Some(0), Some(0), None, None, Some(0), Some(3)], |head| {
+        let len = Cursor::new(head).u32().unwrap_or_default();
+        (9..=PACKET_BYTES_MAX).contains(&len) && head.last().is_some_and(|byte| *byte != 0)
+    });
+    any([known, other])
 }
 
 fn amqp(bytes: &[u8]) -> Fit {

@@ -2,7 +2,9 @@
 
 use proptest::prelude::*;
 
-use super::{Fit, Protocol, Sniff, by_port, client, fuzz_sniff, server, server_speaks_first, settle, sniff};
+use super::{
+    Fit, Protocol, Sniff, by_port, client, fuzz_sniff, may_become, server, server_speaks_first, settle, sniff,
+};
 
 const CLIENTS: &[(&[u8], u16, Protocol)] = &[
     (b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03", 443, Protocol::Tls),
@@ -150,5 +152,16 @@ proptest! {
         for cut in 2..data.len() {
             fuzz_sniff(&data[..cut]);
         }
+    }
+}
+
+#[test]
+fn what_can_still_become_a_protocol_is_told_from_what_cannot() {
+    let decoded = [Protocol::Postgres, Protocol::Http];
+    for bytes in [&b"\0"[..], b"\0\0\0", b"\0\0\0\x29\0\x03", b"GE", b"P"] {
+        assert!(may_become(&decoded, bytes, 4000), "{bytes:?}");
+    }
+    for bytes in [&b"ab"[..], b"\x16", b"GET / HTTP/1.1\r\n", b"\0\x01", b"get"] {
+        assert!(!may_become(&decoded, bytes, 4000), "{bytes:?}");
     }
 }

@@ -9,6 +9,8 @@ use crate::sniff::{Protocol, Sniff, fuzz_sniff, sniff};
 use crate::wire::certificate::fuzz_certificate;
 use crate::wire::dns::{self, Message, Refusal, refuse};
 use crate::wire::http::{fuzz_http_conversation, fuzz_http_head};
+use crate::wire::postgres::facts::fuzz_postgres_statement;
+use crate::wire::postgres::{fuzz_postgres_conversation, fuzz_postgres_frames};
 use crate::wire::tls::{ClientHello, Hello, client_hello, fuzz_client_hello};
 
 /// The files of one folder by name; an empty one would test nothing.
@@ -176,11 +178,43 @@ fn log_ins_of_a_real_psql_lose_their_secrets_and_nothing_else() {
 }
 
 #[test]
+fn statements_are_told_consistently_however_they_are_bent() {
+    for (_, bytes) in corpus("statement") {
+        for text in bytes.split(|byte| *byte == b'\n').filter(|text| !text.starts_with(b"#=")) {
+            bend(&[&[0][..], text].concat(), fuzz_postgres_statement);
+        }
+    }
+}
+
+#[test]
+fn sessions_of_real_postgresql_clients_are_told_the_same_however_they_are_bent_and_cut() {
+    // What is large in the largest is one value, and slow to print.
+    for (_, bytes) in corpus("postgres").into_iter().filter(|(_, bytes)| bytes.len() < 50_000) {
+        for cut in [0, 6] {
+            bend(&[&[cut], &bytes[..]].concat(), fuzz_postgres_conversation);
+        }
+        // Behind the first turn's own three bytes, a row of frames begins.
+        bend(&bytes[3..], fuzz_postgres_frames);
+    }
+    for (_, bytes) in corpus("pg") {
+        bend(&bytes, fuzz_postgres_frames);
+    }
+}
+
+#[test]
 fn no_bent_file_breaks_another_parser() {
     for folder in ["tls", "dns", "http", "pg"] {
         for (_, bytes) in corpus(folder) {
-            let entries =
-                [fuzz_client_hello, dns::fuzz_dns, fuzz_sniff, argv::fuzz_argv, fuzz_http_conversation, fuzz_http_head];
+            let entries = [
+                fuzz_client_hello,
+                dns::fuzz_dns,
+                fuzz_sniff,
+                argv::fuzz_argv,
+                fuzz_http_conversation,
+                fuzz_http_head,
+                fuzz_postgres_conversation,
+                fuzz_postgres_frames,
+            ];
             for entry in entries {
                 bend(&bytes, entry);
             }

@@ -6,6 +6,7 @@
 pub mod certificate;
 pub mod cursor;
 pub mod dns;
+pub mod end_point;
 pub mod http;
 pub mod postgres;
 pub mod tls;

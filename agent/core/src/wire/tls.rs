@@ -57,7 +57,7 @@ pub const TLS_1_3: u16 = 0x0304;
 /// Why a TLS connection is passed on unopened, in words short enough for a `Note`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Unopened {
-    /// The client offers application protocols, and HTTP/1.1 is not among them.
+    /// The client offers application protocols, and none that is spoken here is among them.
     Alpn,
     /// The client offers no version from TLS 1.2 on.
     Old,
@@ -83,14 +83,22 @@ impl Unopened {
     }
 }
 
+/// Application protocols that are spoken here inside of TLS; others pass unopened.
+const SPOKEN: [&str; 2] = ["http/1.1", "postgresql"];
+
 impl ClientHello {
+    /// The application protocols of this hello that are spoken here, in its order.
+    pub fn spoken(&self) -> impl Iterator<Item = &str> {
+        self.alpn.iter().map(String::as_str).filter(|protocol| SPOKEN.contains(protocol))
+    }
+
     /// What in this hello forbids to end the connection here; none where it may be tried. A hello with ECH may: the
     /// extension is mostly GREASE, and where it is not, the client sees an outer name that we prove, and retries.
     #[must_use]
     pub fn unopened(&self) -> Option<Unopened> {
         if self.too_large {
             Some(Unopened::TooLarge)
-        } else if !self.alpn.is_empty() && !self.alpn.iter().any(|protocol| protocol == "http/1.1") {
+        } else if !self.alpn.is_empty() && self.spoken().next().is_none() {
             Some(Unopened::Alpn)
         } else if !self.versions.iter().any(|version| [TLS_1_2, TLS_1_3].contains(version)) {
             Some(Unopened::Old)

@@ -43,7 +43,7 @@ impl<'a> Fields<'a> {
 
     /// The fields in their order.
     pub fn iter(&self) -> impl Iterator<Item = Field<'a>> + use<'a> {
-        split(self.lines).filter_map(|line| field(line?).ok())
+        split(self.lines).filter_map(|line| checked(line?))
     }
 
     /// The value of the first field of that name, in any case.
@@ -54,7 +54,12 @@ impl<'a> Fields<'a> {
 
     /// The values of all fields of that name, in any case.
     pub fn all<'n>(&self, name: &'n str) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
-        self.iter().filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
+        // A line's first colon ends its name, and no name that is asked for has one.
+        split(self.lines).filter_map(move |line| {
+            let (begin, rest) = line?.split_at_checked(name.len())?;
+            let is_it = begin.eq_ignore_ascii_case(name.as_bytes());
+            rest.strip_prefix(b":").filter(|_| is_it).map(trim_blanks)
+        })
     }
 
     /// The members of a comma-separated list (RFC 9110 section 5.6.1) over all fields of that name; quotes are not
@@ -102,6 +107,14 @@ impl fmt::Debug for Field<'_> {
 /// The lines of `bytes` without their CRLF; none for one that does not end so.
 fn split(bytes: &[u8]) -> impl Iterator<Item = Option<&[u8]>> {
     bytes.split_inclusive(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r\n"))
+}
+
+/// The field of a line that was checked when the section was.
+fn checked(line: &[u8]) -> Option<Field<'_>> {
+    let colon = line.iter().position(|byte| *byte == b':')?;
+    let (name, value) = line.split_at(colon);
+    let name = std::str::from_utf8(name).ok()?;
+    Some(Field { name, value: trim_blanks(value.get(1..).unwrap_or_default()) })
 }
 
 fn field(line: &[u8]) -> Result<Field<'_>, Fault> {

@@ -46,7 +46,7 @@ impl Header {
 }
 
 /// The whole frames at the beginning of some bytes. Stops at the first that is not whole or not a frame.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Frames<'b> {
     rest: &'b [u8],
 }

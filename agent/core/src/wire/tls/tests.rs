@@ -153,7 +153,8 @@ fn what_may_be_opened_speaks_http_1_1_or_says_nothing_and_a_version_of_today() {
     assert_eq!(unopened(&[], &[0x0303]), None);
     assert_eq!(unopened(&["h2", "http/1.1"], &[0x0304]), None);
     assert_eq!(unopened(&["h2"], &[0x0304, 0x0303]), Some(Unopened::Alpn));
-    assert_eq!(unopened(&["postgresql"], &[0x0304]), Some(Unopened::Alpn));
+    assert_eq!(unopened(&["postgresql"], &[0x0304]), None);
+    assert_eq!(unopened(&["imap"], &[0x0304]), Some(Unopened::Alpn));
     assert_eq!(unopened(&[], &[0x0302, 0x0301]), Some(Unopened::Old));
     assert_eq!(unopened(&[], &[]), Some(Unopened::Old));
     let with_ech = ClientHello { ech: true, versions: vec![0x0304], ..ClientHello::default() };

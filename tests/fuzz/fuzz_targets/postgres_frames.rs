@@ -1,0 +1,6 @@
+//! postgres_frames: see `crewtap_core::wire::postgres::fuzz_postgres_frames` for what must hold.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    crewtap_core::wire::postgres::fuzz_postgres_frames(data);
+});
