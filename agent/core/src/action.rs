@@ -31,6 +31,8 @@ pub enum Verb {
     Connect,
     /// Look up a name.
     Resolve,
+    /// Run statements in a database.
+    Query,
 }
 
 impl Verb {
@@ -40,6 +42,7 @@ impl Verb {
         match self {
             Self::Connect => "connect",
             Self::Resolve => "resolve",
+            Self::Query => "query",
         }
     }
 }

@@ -189,6 +189,9 @@ pub struct Chunk {
     /// What it is a piece of, in an exchange: `body` when it is not said, or `trailers`, `interim`, ….
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub part: Option<String>,
+    /// What is needed to read it where it stands alone, when the message's parts do not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub media_type: Option<String>,
     /// Bytes on the wire that the payload stands for, where that is not its length (framing is not in it).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wire: Option<u64>,
@@ -201,7 +204,7 @@ impl Chunk {
     /// A piece of a stream, or of the body of a message.
     #[must_use]
     pub fn new(side: Side, offset: u64) -> Self {
-        Self { side, offset, part: None, wire: None, end: false }
+        Self { side, offset, part: None, media_type: None, wire: None, end: false }
     }
 }
 
@@ -245,6 +248,17 @@ pub struct Negotiated {
     /// Application protocol; none when nothing was agreed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alpn: Option<String>,
+}
+
+/// A credential was taken from the catalog, to log in to a target with: which one, never its value.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Injected {
+    /// Name of the target in the catalog.
+    pub target: String,
+    /// Where the credential is kept, as the catalog writes it: `file:PATH`, `env:NAME`, or `none`.
+    pub credential: String,
+    /// Who crewtap logs in as.
+    pub user: String,
 }
 
 /// Values were redacted in what was recorded.

@@ -2,6 +2,8 @@
 //!
 //! Never changes what it does not know: unknown kinds and keys survive a decode and encode.
 
+mod cbor;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -126,6 +128,8 @@ bodies! {
     Tls = "tls",
     /// See [`bodies::Decided`].
     Decided = "decided",
+    /// See [`bodies::Injected`].
+    Injected = "injected",
     /// See [`bodies::Request`].
     Request = "request",
     /// See [`bodies::Response`].
@@ -198,6 +202,12 @@ impl Event {
     /// # Errors
     /// When the bytes are not one whole event.
     pub fn from_cbor(bytes: &[u8]) -> Result<Self, EventError> {
+        let mut reader = cbor::Reader::new(bytes);
+        if let Ok(event) = Self::deserialize(&mut reader)
+            && reader.is_at_end()
+        {
+            return Ok(event);
+        }
         let mut rest = bytes;
         let event = ciborium::from_reader(&mut rest).map_err(|e| EventError::Malformed(e.to_string()))?;
         if rest.is_empty() {

@@ -14,6 +14,7 @@ pub mod identity;
 pub mod limits;
 pub mod mask;
 pub mod origin;
+pub mod policy;
 pub mod run;
 pub mod secret;
 pub mod session;

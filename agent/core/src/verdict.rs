@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Allow or deny, with the policies that decided it.
+/// Allow, ask or deny, with the policies that decided it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Verdict {
     /// What was decided.
@@ -20,6 +20,8 @@ pub struct Verdict {
 pub enum Effect {
     /// It may happen.
     Allow,
+    /// It may once a human has approved it.
+    Ask,
     /// It may not.
     Deny,
 }

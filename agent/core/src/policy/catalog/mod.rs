@@ -1,0 +1,280 @@
+//! The catalog: the targets that the host's owner has named, how a connection is known to lead to one of them, and what
+//! must be proven before that target's credential may be used.
+//!
+//! Never reads a file and never holds a secret: an entry says where a secret is.
+//!
+//! Every key of `match` that is given must hold. Of several entries that match, the first in the file whose match rests on
+//! a proof (the address lies in a network of its `cidr`, or the server has proven the name) is taken; only where there is
+//! none, the first that matches by an unproven name. A name that nobody has proven never selects a credential.
+
+mod parse;
+mod pattern;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+pub use parse::Malformed;
+pub use pattern::{HostPattern, Network};
+
+use crate::run::Mode;
+use crate::target::{Name, Proof};
+use crate::view::hexadecimal;
+
+/// Every target that is known, in the order of the file.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Catalog {
+    entries: Vec<Entry>,
+}
+
+/// One target.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Entry {
+    /// Its name, `NAME` of `[target.NAME]`.
+    pub name: String,
+    /// Host names; empty: any, also none.
+    pub hosts: Vec<HostPattern>,
+    /// Networks of its address; empty: any.
+    pub networks: Vec<Network>,
+    /// Ports; never empty.
+    pub ports: Vec<u16>,
+    /// Protocol, as sessions are classified.
+    pub protocol: String,
+    /// What crewtap logs in with; none: the client's own log-in passes.
+    pub credential: Option<Credential>,
+    /// How the target's end of TLS is judged.
+    pub tls: Upstream,
+    /// The database that is asked for, whatever the client asks for.
+    pub database: Option<String>,
+    /// For policies.
+    pub tags: Vec<String>,
+    /// Names of masks.
+    pub masks: Vec<String>,
+    /// Mode in force for this target; the run's when none.
+    pub mode: Option<Mode>,
+}
+
+/// What crewtap logs in with.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Credential {
+    /// The user.
+    pub user: String,
+    /// Where the secret is; none for users that need none.
+    pub secret: Option<Source>,
+}
+
+/// Where a secret is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Source {
+    /// The content of a file, without a line break at its end.
+    File(PathBuf),
+    /// A variable of the agent's environment.
+    Env(String),
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "file:{}", path.display()),
+            Self::Env(name) => write!(f, "env:{name}"),
+        }
+    }
+}
+
+/// How the target's end of TLS is judged.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Upstream {
+    /// Authorities (PEM) that vouch for its certificate, instead of the host's.
+    pub ca: Option<PathBuf>,
+    /// SHA-256 of certificates that it may show, whoever signed them.
+    pub pins: Vec<[u8; 32]>,
+    /// Certificate and key (PEM) that crewtap shows to the target.
+    pub client: Option<(PathBuf, PathBuf)>,
+}
+
+impl Upstream {
+    /// Whether the credential may go only over TLS that these vouch for.
+    #[must_use]
+    pub fn is_demanded(&self) -> bool {
+        self.ca.is_some() || !self.pins.is_empty()
+    }
+}
+
+/// The connection to the target that a credential would be used on.
+#[derive(Clone, Copy, Debug)]
+pub enum Channel<'c> {
+    /// Not encrypted.
+    Clear,
+    /// TLS.
+    Tls {
+        /// The target's certificate, DER.
+        certificate: &'c [u8],
+        /// Somebody vouches for it, for the target's name or address. What only bundles of the captured process vouch for is
+        /// not verified.
+        verified: bool,
+        /// Who vouches: this file of a `tls.ca`; none for the host's roots and those of the configuration.
+        authority: Option<&'c Path>,
+    },
+}
+
+/// Why an entry's credential must not be used on a connection.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Withheld {
+    /// The server has not proven to be the one that the name claims.
+    #[error(
+        "the name {host} is not proven (it is {proof}): let the server show a certificate for it, pin its certificate, \
+         or give [target.{target}] a cidr"
+    )]
+    Unproven {
+        /// The entry.
+        target: String,
+        /// The name.
+        host: String,
+        /// How it is known.
+        proof: &'static str,
+    },
+    /// The entry demands TLS.
+    #[error("[target.{target}] names a ca or pins, and the connection is not encrypted: turn TLS on at the target")]
+    Clear {
+        /// The entry.
+        target: String,
+    },
+    /// The certificate is not one that the entry accepts.
+    #[error("the certificate {sha256} is not what [target.{target}] accepts: compare its tls.ca and tls.pins")]
+    Certificate {
+        /// The entry.
+        target: String,
+        /// The certificate's SHA-256, hexadecimal.
+        sha256: String,
+    },
+}
+
+/// The entry that a connection leads to, and on what basis.
+#[derive(Clone, Copy, Debug)]
+pub struct Found<'c> {
+    /// The entry.
+    pub entry: &'c Entry,
+    /// The address lies in its networks.
+    by_address: bool,
+    /// The name that matched its hosts, where it has some.
+    by_name: Option<(&'c str, Proof)>,
+}
+
+impl Catalog {
+    /// The entry for a connection to this address, by this name where one is known.
+    #[must_use]
+    pub fn find<'c>(&'c self, address: SocketAddr, name: Option<&'c Name>, protocol: &str) -> Option<Found<'c>> {
+        let matching = || {
+            let of_protocol = self.entries.iter().filter(|entry| entry.protocol == protocol);
+            of_protocol.filter_map(|entry| entry.matched(address, name))
+        };
+        matching().find(Found::is_proven).or_else(|| matching().next())
+    }
+
+    /// All, in the order of the file.
+    #[must_use]
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// Variables of the agent's environment that hold secrets: no child may inherit them.
+    pub fn variables(&self) -> impl Iterator<Item = &str> {
+        let sources = self.entries.iter().filter_map(|entry| entry.credential.as_ref()?.secret.as_ref());
+        sources.filter_map(|source| match source {
+            Source::Env(name) => Some(name.as_str()),
+            Source::File(_) => None,
+        })
+    }
+}
+
+impl Entry {
+    fn matched<'c>(&'c self, address: SocketAddr, name: Option<&'c Name>) -> Option<Found<'c>> {
+        let ip = address.ip().to_canonical();
+        if !self.ports.contains(&address.port()) {
+            return None;
+        }
+        let by_address = self.networks.iter().any(|network| network.contains(ip));
+        if !by_address && !self.networks.is_empty() {
+            return None;
+        }
+        let by_name = match (self.hosts.is_empty(), name) {
+            (true, _) => None,
+            (false, None) => return None,
+            (false, Some(name)) => {
+                let known = self.hosts.iter().any(|pattern| pattern.matches(&name.host));
+                Some(known.then_some((name.host.as_str(), name.proof))?)
+            }
+        };
+        Some(Found { entry: self, by_address, by_name })
+    }
+}
+
+impl Found<'_> {
+    /// Whether the match rests on more than a name that somebody claims.
+    fn is_proven(&self) -> bool {
+        self.by_address || self.by_name.is_some_and(|(_, proof)| matches!(proof, Proof::Certificate | Proof::Hostkey))
+    }
+
+    /// Whether the entry's credential may be used, as far as that can be said before the target is dialled.
+    ///
+    /// # Errors
+    /// When the name is not proven; over TLS, [`Found::may_lease_on`] may still allow it.
+    pub fn may_lease(&self) -> Result<(), Withheld> {
+        if self.is_proven() { Ok(()) } else { self.by_address() }
+    }
+
+    /// Whether the entry's credential may be used on this connection.
+    ///
+    /// # Errors
+    /// When what the entry demands is not proven.
+    pub fn may_lease_on(&self, channel: Channel<'_>) -> Result<(), Withheld> {
+        let (entry, target) = (self.entry, || self.entry.name.clone());
+        let Channel::Tls { certificate, verified, authority } = channel else {
+            // In clear nobody has proven a name.
+            return if entry.tls.is_demanded() { Err(Withheld::Clear { target: target() }) } else { self.by_address() };
+        };
+        // Who holds the key of this very certificate is the one that the owner of the host has named.
+        if self.is_pinned(certificate) {
+            return Ok(());
+        }
+        // An authority vouches for the entry that names it: what another entry's has signed proves nothing here.
+        let vouched = verified && authority == entry.tls.ca.as_deref();
+        let is_enough = vouched && (entry.tls.ca.is_some() || entry.tls.pins.is_empty());
+        if entry.tls.is_demanded() && !is_enough {
+            let digest: [u8; 32] = Sha256::digest(certificate).into();
+            return Err(Withheld::Certificate { target: target(), sha256: hexadecimal(&digest) });
+        }
+        if vouched { self.may_lease() } else { self.by_address() }
+    }
+
+    /// Whether the target has proven by its certificate that it is the entry's: only then may a secret go to it in clear inside
+    /// of TLS. That its address fits is no proof, nor is a certificate for a name that the entry does not know.
+    #[must_use]
+    pub fn has_proven_itself(&self, channel: Channel<'_>) -> bool {
+        let Channel::Tls { certificate, verified, authority } = channel else { return false };
+        let named = self.by_name.is_some_and(|(_, proof)| proof == Proof::Certificate);
+        let ca = self.entry.tls.ca.as_deref();
+        self.is_pinned(certificate) || (verified && authority == ca && (ca.is_some() || named))
+    }
+
+    fn is_pinned(&self, certificate: &[u8]) -> bool {
+        let digest: [u8; 32] = Sha256::digest(certificate).into();
+        self.entry.tls.pins.contains(&digest)
+    }
+
+    /// Whether the address alone allows it; an entry without names has matched by its address.
+    fn by_address(&self) -> Result<(), Withheld> {
+        match self.by_name {
+            Some((host, proof)) if !self.by_address => Err(Withheld::Unproven {
+                target: self.entry.name.clone(),
+                host: host.to_owned(),
+                proof: proof.as_str(),
+            }),
+            _ => Ok(()),
+        }
+    }
+}
