@@ -2,13 +2,15 @@
 //!
 //! Never decides and never forwards: the bytes read here are handed to the driver, which records them first.
 
+use std::time::Duration;
+
 use crewtap_core::bodies::Classified;
 use crewtap_core::limits;
 use crewtap_core::sniff::{self, Protocol, Sniff};
 use crewtap_core::target::{Name, Proof, Target};
 use crewtap_core::wire::tls::{self, ClientHello, Hello};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use crate::proto;
 use crate::relay::First;
@@ -25,6 +27,9 @@ pub struct Known {
     pub hello: Option<ClientHello>,
 }
 
+/// What is decoded, so that its beginning is worth a wait; of TLS `hello` waits for more.
+const DECODED: &[Protocol] = &[Protocol::Postgres, Protocol::Http];
+
 /// Reads the first bytes, as far as they are needed to tell, and names the target.
 pub async fn classify(session: &Session, stream: &TcpStream) -> Known {
     look(session, stream, false).await
@@ -40,21 +45,40 @@ async fn look(session: &Session, stream: &TcpStream, begun: bool) -> Known {
         None
     } else {
         let begin = Instant::now();
-        read_until(stream, first, begin + limits::PEEK_WAIT, |bytes| told(bytes, port)).await;
+        first.read_until(stream, begin + limits::PEEK_WAIT, |bytes| told(bytes, port)).await;
         // A hello that has begun is worth waiting for: without its name, the session has none.
         if tls::client_hello(&first.bytes) == Hello::NeedMore && !first.bytes.is_empty() {
-            let whole = |bytes: &[u8]| tls::client_hello(bytes) != Hello::NeedMore;
-            read_until(stream, first, begin + limits::HELLO_WAIT, whole).await;
+            hello(stream, first, limits::HELLO_WAIT).await;
+        }
+        // So is what can still become something that is decoded: who says it byte by byte is no less judged.
+        if !first.bytes.is_empty() {
+            let settled = |bytes: &[u8]| !sniff::may_become(DECODED, bytes, port);
+            first.read_until(stream, begin + limits::HELLO_WAIT, settled).await;
         }
         sniff::settle(&first.bytes, &[], port)
     };
-    let protocol = sniffed.or_else(|| first.bytes.is_empty().then(|| sniff::by_port(port)).flatten());
+    let expected = || {
+        let catalog = session.catalog();
+        catalog.find(destination, None, "postgres").map(|_| Protocol::Postgres).or_else(|| sniff::by_port(port))
+    };
+    let unsettled = first.bytes.is_empty() || sniff::may_become(DECODED, &first.bytes, port);
+    let protocol = sniffed.or_else(|| unsettled.then(expected).flatten());
     let hello = match tls::client_hello(&first.bytes) {
         Hello::Is(hello) => Some(hello),
         _ => None,
     };
     let classified = describe(session, protocol, hello.clone());
     Known { first: known, classified, hello }
+}
+
+/// Waits for the whole of a `ClientHello`; none where something else comes, or nothing more.
+pub async fn hello(stream: &TcpStream, first: &mut First, wait: Duration) -> Option<ClientHello> {
+    let whole = |bytes: &[u8]| tls::client_hello(bytes) != Hello::NeedMore;
+    first.read_until(stream, Instant::now() + wait, whole).await;
+    match tls::client_hello(&first.bytes) {
+        Hello::Is(hello) => Some(hello),
+        _ => None,
+    }
 }
 
 /// Waits, where the client has said nothing yet, until one side speaks: many clients connect first and prepare their
@@ -73,8 +97,13 @@ pub async fn spoken(session: &Session, known: &Known, client: &TcpStream, target
 
 /// What the first bytes inside of an opened connection are; the target keeps its address, and has the name that it proved.
 #[must_use]
-pub fn inside(outer: &Classified, proven: Option<Name>, alpn: Option<&str>, first: &[u8], port: u16) -> Classified {
-    let agreed = alpn.filter(|alpn| *alpn == "http/1.1").and(Some(Protocol::Http));
+pub fn inside(
+    outer: &Classified,
+    proven: Option<Name>,
+    agreed: Option<Protocol>,
+    first: &[u8],
+    port: u16,
+) -> Classified {
     let protocol = agreed.or_else(|| sniff::settle(first, &[], port)).map_or("unknown", Protocol::as_str);
     let name = proven.or_else(|| outer.target.name.clone());
     Classified {
@@ -85,21 +114,48 @@ pub fn inside(outer: &Classified, proven: Option<Name>, alpn: Option<&str>, firs
     }
 }
 
+/// The protocol that two sides agree on by a name of ALPN.
+#[must_use]
+pub fn agreed(alpn: &str) -> Option<Protocol> {
+    match alpn {
+        "http/1.1" => Some(Protocol::Http),
+        "postgresql" => Some(Protocol::Postgres),
+        _ => None,
+    }
+}
+
 fn told(bytes: &[u8], port: u16) -> bool {
     sniff::sniff(bytes, &[], port) != Sniff::NeedMore
+}
+
+/// The same connection, once it has turned to TLS with this hello.
+#[must_use]
+pub fn turned(session: &Session, outer: &Classified, hello: &ClientHello) -> Classified {
+    let address = outer.target.address;
+    Classified {
+        target: Target { address, name: name(session, hello) },
+        sni: hello.sni.clone(),
+        alpn: hello.alpn.clone(),
+        ..outer.clone()
+    }
+}
+
+/// What the destination is called. A name that was answered with this address says more than one that the client merely
+/// claims.
+fn name(session: &Session, hello: &ClientHello) -> Option<Name> {
+    let looked_up = session.run().names().get(session.origin().destination.ip()).map(str::to_owned);
+    match (looked_up, hello.sni.clone()) {
+        (Some(dns), Some(sni)) if dns != sni => Some(Name { host: sni, proof: Proof::Claimed }),
+        (Some(host), _) => Some(Name { host, proof: Proof::Dns }),
+        (None, Some(host)) => Some(Name { host, proof: Proof::Claimed }),
+        (None, None) => None,
+    }
 }
 
 fn describe(session: &Session, protocol: Option<Protocol>, hello: Option<ClientHello>) -> Classified {
     let address = session.origin().destination;
     let hello = hello.unwrap_or_default();
-    let looked_up = session.run().names().get(address.ip()).map(str::to_owned);
-    // A name that was answered with this address says more than one that the client merely claims.
-    let name = match (looked_up, hello.sni.clone()) {
-        (Some(dns), Some(sni)) if dns != sni => Some(Name { host: sni, proof: Proof::Claimed }),
-        (Some(host), _) => Some(Name { host, proof: Proof::Dns }),
-        (None, Some(host)) => Some(Name { host, proof: Proof::Claimed }),
-        (None, None) => None,
-    };
+    let name = name(session, &hello);
     let protocol = protocol.map_or("unknown", Protocol::as_str);
     Classified {
         protocol: protocol.into(),
@@ -107,24 +163,6 @@ fn describe(session: &Session, protocol: Option<Protocol>, hello: Option<ClientH
         target: Target { address, name },
         sni: hello.sni,
         alpn: hello.alpn,
-    }
-}
-
-/// Reads until the bytes tell enough, the deadline has come, the buffer is full, or the client has ended.
-async fn read_until(stream: &TcpStream, first: &mut First, deadline: Instant, enough: impl Fn(&[u8]) -> bool) {
-    let First { bytes, gone } = first;
-    while gone.is_none() && bytes.len() < limits::PEEK_BYTES_MAX && (bytes.is_empty() || !enough(bytes)) {
-        let Ok(Ok(())) = timeout_at(deadline, stream.readable()).await else { return };
-        let begun = bytes.len();
-        bytes.resize((begun + 4096).min(limits::PEEK_BYTES_MAX), 0);
-        let read = stream.try_read(bytes.get_mut(begun..).unwrap_or_default());
-        bytes.truncate(begun + read.as_ref().copied().unwrap_or(0));
-        match read {
-            Ok(0) => return,
-            Ok(_) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-            Err(error) => *gone = Some(error),
-        }
     }
 }
 

@@ -2,14 +2,12 @@
 //!
 //! Owns `crewtap.toml` and its defaults. Never touches what the paths in it name.
 
-use std::borrow::Cow;
 use std::io;
-use std::ops::Range;
 use std::path::{Path, PathBuf, absolute};
 
+use crewtap_core::policy::catalog::Catalog;
+use crewtap_core::policy::keys::{self, Fault, Key, Value, one_of, text, texts};
 use crewtap_core::run::Mode;
-use toml::Spanned;
-use toml::de::{DeTable, DeValue};
 
 /// Where the configuration is looked for when nobody names a file.
 pub const DEFAULT_FILE: &str = "/etc/crewtap/crewtap.toml";
@@ -18,10 +16,10 @@ pub const DEFAULT_FILE: &str = "/etc/crewtap/crewtap.toml";
 pub const DEFAULT_DATA_DIR: &str = "/var/lib/crewtap";
 
 /// Keys of this version.
-const KEYS: [&str; 6] = ["data_dir", "mode", "durability", "tls", "tls_pass", "tls_authorities"];
+const KEYS: [&str; 7] = ["data_dir", "mode", "durability", "targets", "tls", "tls_pass", "tls_authorities"];
 
 /// Keys of the plan that a later version understands; taking them silently would promise what is not done.
-const LATER_KEYS: [&str; 6] = ["targets", "policy", "masks", "oidc", "discover", "retention"];
+const LATER_KEYS: [&str; 5] = ["policy", "masks", "oidc", "discover", "retention"];
 
 /// When a request counts as being in the journal.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -54,6 +52,8 @@ pub struct Config {
     pub mode: Mode,
     /// When a request counts as being in the journal.
     pub durability: Durability,
+    /// The catalog of targets; none without one.
+    pub targets: Option<PathBuf>,
     /// What happens with TLS.
     pub tls: TlsMode,
     /// Names whose TLS is never opened: a host name, or `*.` and the domain above it; lower case.
@@ -69,6 +69,7 @@ impl Default for Config {
             data_dir: DEFAULT_DATA_DIR.into(),
             mode: Mode::default(),
             durability: Durability::default(),
+            targets: None,
             tls: TlsMode::default(),
             tls_pass: Vec::new(),
             tls_authorities: Vec::new(),
@@ -123,24 +124,33 @@ impl Config {
     /// # Errors
     /// When it has an unknown key or an impossible value.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        let fault = |Fault { at, what }: Fault| ConfigError::Content {
-            path: path.to_path_buf(),
-            line: 1 + text.bytes().take(at.start).filter(|byte| *byte == b'\n').count(),
-            what,
-        };
-        let table = DeTable::parse(text)
-            .map_err(|error| fault(Fault { at: error.span().unwrap_or_default(), what: error.message().to_owned() }))?;
+        let fault =
+            |fault: Fault| ConfigError::Content { path: path.to_path_buf(), line: fault.line(text), what: fault.what };
+        let table = keys::parse(text).map_err(fault)?;
         let mut config = Self { file: Some(path.to_path_buf()), ..Self::default() };
-        // Faults are told in the order of the file, not of the table.
-        let mut entries: Vec<_> = table.get_ref().iter().collect();
-        entries.sort_by_key(|(key, _)| key.span().start);
-        for (key, value) in entries {
+        for (key, value) in keys::in_order(table.get_ref()) {
             config.set(key, value, path).map_err(fault)?;
         }
         Ok(config)
     }
 
-    fn set(&mut self, key: &Spanned<Cow<'_, str>>, value: &Spanned<DeValue<'_>>, file: &Path) -> Result<(), Fault> {
+    /// The catalog that [`Config::targets`] names; an empty one where none is named.
+    ///
+    /// # Errors
+    /// When the file cannot be read, has an unknown key or an impossible value.
+    pub fn catalog(&self) -> Result<Catalog, ConfigError> {
+        let Some(path) = &self.targets else { return Ok(Catalog::default()) };
+        let text = std::fs::read_to_string(path);
+        let text = text.map_err(|source| ConfigError::Read { path: path.clone(), source })?;
+        let beside = path.parent().unwrap_or(Path::new("/"));
+        Catalog::parse(&text, beside).map_err(|malformed| ConfigError::Content {
+            path: path.clone(),
+            line: malformed.line,
+            what: malformed.what,
+        })
+    }
+
+    fn set(&mut self, key: &Key<'_>, value: &Value<'_>, file: &Path) -> Result<(), Fault> {
         match key.get_ref().as_ref() {
             "data_dir" => {
                 let beside = file.parent().unwrap_or(Path::new("/"));
@@ -154,6 +164,10 @@ impl Config {
                 let kinds = [("process", Durability::Process), ("disk", Durability::Disk)];
                 self.durability = one_of("durability", value, &kinds)?;
             }
+            "targets" => {
+                let beside = file.parent().unwrap_or(Path::new("/"));
+                self.targets = Some(beside.join(text("targets", value)?));
+            }
             "tls" => self.tls = one_of("tls", value, &[("open", TlsMode::Open), ("pass", TlsMode::Pass)])?,
             "tls_pass" => self.tls_pass = texts("tls_pass", value, host_pattern)?,
             "tls_authorities" => {
@@ -166,39 +180,6 @@ impl Config {
     }
 }
 
-struct Fault {
-    at: Range<usize>,
-    what: String,
-}
-
-fn text<'a>(key: &str, value: &'a Spanned<DeValue<'_>>) -> Result<&'a str, Fault> {
-    match value.get_ref().as_str() {
-        Some("") => Err(Fault { at: value.span(), what: format!("`{key}` is empty") }),
-        Some(text) => Ok(text),
-        None => {
-            let what = format!("`{key}` must be a text in quotes, not of type {}", value.get_ref().type_str());
-            Err(Fault { at: value.span(), what })
-        }
-    }
-}
-
-/// A list of texts, each made into what it means.
-fn texts<T>(
-    key: &str,
-    value: &Spanned<DeValue<'_>>,
-    mut meaning: impl FnMut(&str) -> Result<T, String>,
-) -> Result<Vec<T>, Fault> {
-    let Some(list) = value.get_ref().as_array() else {
-        let what = format!("`{key}` must be a list of texts, not of type {}", value.get_ref().type_str());
-        return Err(Fault { at: value.span(), what });
-    };
-    list.iter()
-        .map(|value| {
-            meaning(text(key, value)?).map_err(|what| Fault { at: value.span(), what: format!("`{key}`: {what}") })
-        })
-        .collect()
-}
-
 /// A host name, or `*.` and the domain above it.
 fn host_pattern(pattern: &str) -> Result<String, String> {
     let name = pattern.strip_prefix("*.").unwrap_or(pattern);
@@ -208,27 +189,11 @@ fn host_pattern(pattern: &str) -> Result<String, String> {
     }
 }
 
-fn one_of<T: Copy>(key: &str, value: &Spanned<DeValue<'_>>, all: &[(&str, T)]) -> Result<T, Fault> {
-    let found = text(key, value)?;
-    all.iter().find(|(name, _)| *name == found).map(|(_, value)| *value).ok_or_else(|| {
-        let names: Vec<String> = all.iter().map(|(name, _)| format!("\"{name}\"")).collect();
-        let what = format!("`{key}` cannot be \"{found}\": it is one of {}", names.join(", "));
-        Fault { at: value.span(), what }
-    })
-}
-
 fn unknown(key: &str) -> String {
     if LATER_KEYS.contains(&key) {
         return format!("`{key}` is not built yet in crewtap {}: remove it", env!("CARGO_PKG_VERSION"));
     }
-    let nearest = KEYS
-        .iter()
-        .chain(&LATER_KEYS)
-        .max_by(|a, b| strsim::jaro_winkler(a, key).total_cmp(&strsim::jaro_winkler(b, key)));
-    match nearest {
-        Some(nearest) => format!("unknown key `{key}`: did you mean `{nearest}`?"),
-        None => format!("unknown key `{key}`"),
-    }
+    keys::unknown(key, KEYS.iter().chain(&LATER_KEYS))
 }
 
 #[cfg(test)]
@@ -246,8 +211,44 @@ mod tests {
         assert_eq!(Config { file: None, ..sample }, Config::default());
         let text = std::fs::read_to_string(path).unwrap();
         for key in KEYS {
-            assert!(text.lines().any(|line| line.starts_with(&format!("{key} = "))), "{key}");
+            // What has no default stands there as a comment.
+            let says = |line: &str| line.trim_start_matches("# ").starts_with(&format!("{key} = "));
+            assert!(text.lines().any(says), "{key}");
         }
+    }
+
+    #[test]
+    fn the_sample_of_the_catalog_has_every_key_and_the_samples_agree() {
+        let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../config/targets.toml"));
+        let installed = Config { targets: Some(path.to_path_buf()), ..Config::default() };
+        assert_eq!(installed.catalog().unwrap(), Catalog::default(), "an example is in force");
+        let dir = tempfile::tempdir().unwrap();
+        let text = std::fs::read_to_string(path).unwrap();
+        let example =
+            |line: &str| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line).to_owned();
+        let path = dir.path().join("targets.toml");
+        std::fs::write(&path, text.lines().map(example).collect::<Vec<_>>().join("\n")).unwrap();
+        let catalog = Config { targets: Some(path.clone()), ..Config::default() }.catalog().unwrap();
+        let names: Vec<&str> = catalog.entries().iter().map(|entry| entry.name.as_str()).collect();
+        assert_eq!(names, ["orders-db", "reports-db", "billing-db"]);
+        let orders = &catalog.entries()[0];
+        assert_eq!(orders.credential.as_ref().unwrap().user, "crew_ro");
+        assert_eq!(orders.tls.ca.as_deref(), Some(path.with_file_name("pg-ca.pem").as_path()));
+        assert_eq!((orders.ports.as_slice(), orders.database.as_deref()), ([5432, 6432].as_slice(), Some("orders")));
+        assert_eq!(catalog.entries()[2].tls.pins.len(), 1);
+        assert!(catalog.entries()[2].tls.client.is_some());
+        assert_eq!(catalog.variables().collect::<Vec<_>>(), ["CREWTAP_REPORTS_PASSWORD"]);
+    }
+
+    #[test]
+    fn faults_of_the_catalog_name_its_file_and_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("t.toml");
+        std::fs::write(&file, "[target.a]\nmacth = {}\n").unwrap();
+        let config = Config { targets: Some(file.clone()), ..Config::default() };
+        let said = config.catalog().unwrap_err().to_string();
+        assert_eq!(said, format!("{}:2: unknown key `macth`: did you mean `match`?", file.display()));
+        assert_eq!(Config::default().catalog().unwrap(), Catalog::default());
     }
 
     #[test]

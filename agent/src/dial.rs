@@ -11,6 +11,7 @@ use crewtap_core::origin::Origin;
 use crewtap_core::session::Outcome;
 use nix::unistd::{Gid, Uid, setfsgid, setfsuid};
 use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::namespace::Namespace;
@@ -96,6 +97,28 @@ pub(crate) fn as_user<T>(uid: u32, gid: u32, make: impl FnOnce() -> T) -> T {
     setfsuid(user);
     setfsgid(group);
     made
+}
+
+/// What a target is told, and answers, before its connection turns to TLS.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Prelude {
+    /// What it is told.
+    pub ask: &'static [u8],
+    /// What it has to answer.
+    pub answer: &'static [u8],
+}
+
+impl Prelude {
+    /// Says it on a new connection to a target that has agreed to it before.
+    ///
+    /// # Errors
+    /// When the target does not agree this time.
+    pub async fn say(self, target: &mut TcpStream) -> io::Result<()> {
+        target.write_all(self.ask).await?;
+        let mut answer = vec![0; self.answer.len()];
+        tokio::time::timeout(limits::HANDSHAKE_WAIT, target.read_exact(&mut answer)).await??;
+        if answer == self.answer { Ok(()) } else { Err(io::Error::other("the target does not agree to TLS any more")) }
+    }
 }
 
 /// Settings of a client's connection: no delay, and a dead peer is noticed.

@@ -2,12 +2,14 @@
 //!
 //! Owns how a leg is read, written and ended. Never records and never decides.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
+use std::os::fd::AsFd;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -20,6 +22,11 @@ pub trait Carrier: AsyncRead + AsyncWrite + Unpin {
 
     /// The connection underneath, to end it without the carrier's own farewell.
     fn tcp_mut(&mut self) -> &mut TcpStream;
+
+    /// A read gives one record of at most 16 KiB, however many are there.
+    fn comes_in_records(&self) -> bool {
+        false
+    }
 }
 
 impl Carrier for TcpStream {
@@ -33,11 +40,15 @@ impl Carrier for TcpStream {
 }
 
 /// A leg that both directions of a relay use; they run on one thread and never at the same time.
-pub struct Leg(RefCell<Box<dyn Carrier>>);
+pub struct Leg {
+    carrier: RefCell<Box<dyn Carrier>>,
+    /// How it ended, told by a read that had bytes to give before.
+    ended: Cell<Option<io::Result<Read>>>,
+}
 
 impl std::fmt::Debug for Leg {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Leg").field(self.0.borrow().tcp()).finish()
+        f.debug_tuple("Leg").field(self.carrier.borrow().tcp()).finish()
     }
 }
 
@@ -64,7 +75,7 @@ impl Leg {
     /// A leg over a carrier.
     #[must_use]
     pub fn new(carrier: impl Carrier + 'static) -> Self {
-        Self(RefCell::new(Box::new(carrier)))
+        Self { carrier: RefCell::new(Box::new(carrier)), ended: Cell::new(None) }
     }
 
     /// Reads what is there.
@@ -72,14 +83,28 @@ impl Leg {
     /// # Errors
     /// As the carrier says; [`Read::End`] is none.
     pub fn poll_read(&self, cx: &mut Context<'_>, bytes: &mut [u8]) -> Poll<io::Result<Read>> {
+        if let Some(ended) = self.ended.take() {
+            return Poll::Ready(ended);
+        }
         let mut buffer = ReadBuf::new(bytes);
-        let read = ready!(Pin::new(&mut **self.0.borrow_mut()).poll_read(cx, &mut buffer));
-        Poll::Ready(match read {
-            Ok(()) if buffer.filled().is_empty() => Ok(Read::End(Farewell::Orderly)),
-            Ok(()) => Ok(Read::Bytes(buffer.filled().len())),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(Read::End(Farewell::Cut)),
-            Err(error) => Err(error),
-        })
+        let mut carrier = self.carrier.borrow_mut();
+        loop {
+            let before = buffer.filled().len();
+            let ended = match Pin::new(&mut **carrier).poll_read(cx, &mut buffer) {
+                Poll::Pending if before == 0 => return Poll::Pending,
+                Poll::Ready(Ok(())) if buffer.filled().len() == before => Ok(Read::End(Farewell::Orderly)),
+                Poll::Ready(Ok(())) if carrier.comes_in_records() && buffer.remaining() > 0 => continue,
+                Poll::Pending | Poll::Ready(Ok(())) => break,
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(Read::End(Farewell::Cut)),
+                Poll::Ready(Err(error)) => Err(error),
+            };
+            if before == 0 {
+                return Poll::Ready(ended);
+            }
+            self.ended.set(Some(ended));
+            break;
+        }
+        Poll::Ready(Ok(Read::Bytes(buffer.filled().len())))
     }
 
     /// Writes what there is room for, and sends it on its way as far as it goes.
@@ -87,7 +112,7 @@ impl Leg {
     /// # Errors
     /// As the carrier says.
     pub fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut **self.0.borrow_mut()).poll_write(cx, bytes)
+        Pin::new(&mut **self.carrier.borrow_mut()).poll_write(cx, bytes)
     }
 
     /// Sends what the carrier still holds.
@@ -95,7 +120,7 @@ impl Leg {
     /// # Errors
     /// As the carrier says.
     pub fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut **self.0.borrow_mut()).poll_flush(cx)
+        Pin::new(&mut **self.carrier.borrow_mut()).poll_flush(cx)
     }
 
     /// Waits for room and writes some of the bytes.
@@ -120,7 +145,7 @@ impl Leg {
     /// As the carrier says.
     pub async fn end(&self, farewell: Farewell) -> io::Result<()> {
         poll_fn(|cx| {
-            let mut carrier = self.0.borrow_mut();
+            let mut carrier = self.carrier.borrow_mut();
             match farewell {
                 Farewell::Orderly => Pin::new(&mut **carrier).poll_shutdown(cx),
                 Farewell::Cut => Pin::new(carrier.tcp_mut()).poll_shutdown(cx),
@@ -129,13 +154,22 @@ impl Leg {
         .await
     }
 
+    /// Whether the other end has gone, whatever is still to be read of it.
+    #[must_use]
+    pub fn has_gone(&self) -> bool {
+        let carrier = self.carrier.borrow();
+        let mut fds = [PollFd::new(carrier.tcp().as_fd(), PollFlags::from_bits_retain(libc::POLLRDHUP))];
+        // An error is no news of its end.
+        poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+    }
+
     /// From now on it ends with a reset, whatever ends it, unless [`Leg::end_in_order`] is called.
     pub fn end_abruptly(&self) {
-        dial::end_abruptly(self.0.borrow().tcp());
+        dial::end_abruptly(self.carrier.borrow().tcp());
     }
 
     /// Both directions have ended: what is still in the buffers goes out, then the connection ends in order.
     pub fn end_in_order(&self) {
-        dial::end_in_order(self.0.borrow().tcp());
+        dial::end_in_order(self.carrier.borrow().tcp());
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod attribute;
 pub mod authority;
+pub mod cancels;
 pub mod capture;
 pub mod classify;
 pub mod cli;
@@ -18,6 +19,7 @@ pub mod identity;
 pub mod index;
 pub mod intercept;
 pub mod journal;
+pub mod lease;
 pub mod leg;
 pub mod names;
 pub mod namespace;
@@ -25,8 +27,10 @@ pub mod overlay;
 pub mod proto;
 pub mod proxy;
 pub mod recorder;
+pub mod redacted;
 pub mod relay;
 pub mod runs;
 pub mod selftest;
 pub mod session;
 pub mod tls;
+pub mod vault;

@@ -4,14 +4,17 @@
 //! stays on the thread that accepted it.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use crewtap_core::bodies::Classified;
 use crewtap_core::limits;
 use crewtap_core::origin::Origin;
+use crewtap_core::policy::catalog::Catalog;
+use crewtap_core::run::Mode;
 use crewtap_core::session::Outcome;
+use crewtap_core::sniff::Protocol;
 use crewtap_core::wire::tls::begins_like_tls;
 use tokio::net::{TcpListener, TcpStream};
 
@@ -23,9 +26,9 @@ use crate::classify::{self, Known};
 use crate::clock;
 use crate::dial;
 use crate::gate::Permit;
-use crate::intercept::{Connected, Interceptor};
+use crate::intercept::{Connected, Inside, Interceptor, Way};
 use crate::leg::Leg;
-use crate::proto::{self, Legs};
+use crate::proto::{self, Legs, Opened, Upgrade};
 use crate::recorder::{Recorder, Unrecorded};
 use crate::relay::End;
 use crate::runs::{Counts, Run, Runs};
@@ -40,8 +43,8 @@ pub struct Proxy {
     pub runs: Arc<Runs>,
     /// Facts of processes.
     pub processes: Arc<ProcessCache>,
-    /// What every session needs.
-    pub ground: Arc<Ground>,
+    /// What every session needs, as it is for those that open now.
+    pub ground: RwLock<Arc<Ground>>,
     /// Opens TLS.
     pub interceptor: Arc<Interceptor>,
     /// For what has no run.
@@ -67,6 +70,16 @@ impl Drop for Slot {
 }
 
 impl Proxy {
+    /// Sessions that open from now on know these targets; open ones go on with what they began with.
+    pub fn renew(&self, catalog: Catalog) {
+        let mut ground = self.ground.write().unwrap_or_else(PoisonError::into_inner);
+        *ground = Arc::new(Ground { catalog: Arc::new(catalog), ..Ground::clone(&ground) });
+    }
+
+    fn ground(&self) -> Arc<Ground> {
+        self.ground.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Accepts on one listener until the task is dropped. Runs inside a `LocalSet`.
     pub async fn accept(self: Arc<Self>, listener: TcpListener) {
         loop {
@@ -100,7 +113,7 @@ impl Proxy {
         tokio::task::spawn_local(async move {
             let Slot(proxy) = &slot;
             let process = (*proxy.processes.of_program(program).await).clone();
-            match Session::open(proxy.ground.clone(), run.clone(), origin, peer, process) {
+            match Session::open(proxy.ground(), run.clone(), origin, peer, process) {
                 Ok(session) => serve(session, &proxy.interceptor, stream).await,
                 Err(error) => refuse(&run, stream, "unrecorded", &error.to_string()),
             }
@@ -181,28 +194,91 @@ async fn connect(session: &Session, interceptor: &Interceptor, stream: TcpStream
         session.record(known.classified.clone()).map_err(|error| unrecorded(&error))?;
         permit = ask(session, &known.classified)?;
     }
-    let Known { first, classified, hello } = known;
-    let Some(hello) = hello else {
-        if begins_like_tls(&first.bytes) {
-            let Connected { client, target, first, .. } = interceptor.unread(session, (stream, target), first)?;
-            return Ok(Legs { client, target, first, classified, encrypted: false, permit });
-        }
-        let (client, target) = (Leg::new(stream), Leg::new(target));
-        return Ok(Legs { client, target, first, classified, encrypted: false, permit });
+    open(session, interceptor, known, permit, (stream, target)).await
+}
+
+/// Both legs of what is known, its TLS opened where it has any.
+async fn open(
+    session: &Session,
+    interceptor: &Interceptor,
+    Known { first, mut classified, mut hello }: Known,
+    mut permit: Permit,
+    (stream, target): (TcpStream, TcpStream),
+) -> Result<Legs, End> {
+    let mut way = Way::default();
+    let first = match proto::driver(&classified.driver).turn {
+        None => first,
+        Some(turn) => match turn(session, &stream, &target, first).await? {
+            Upgrade::Clear(first) => first,
+            Upgrade::Foreign(first) => {
+                be_opaque(session, &mut classified)?;
+                if session.run().mode == Mode::Enforce {
+                    let error = Some("the target does not speak the protocol that it was asked for in".into());
+                    return Err(End { outcome: Outcome::Refused, error });
+                }
+                first
+            }
+            Upgrade::Tls(mut first, prelude) => {
+                way.prelude = Some(prelude);
+                hello = classify::hello(&stream, &mut first, limits::HANDSHAKE_WAIT).await;
+                if first.bytes.is_empty() {
+                    let error = Some("the client said nothing once the target had agreed to TLS".into());
+                    return Err(End { outcome: Outcome::ClientReset, error });
+                }
+                let named = hello.as_ref().map(|hello| classify::turned(session, &classified, hello));
+                if let Some(named) = named.filter(|named| *named != classified) {
+                    classified = named;
+                    session.record(classified.clone()).map_err(|error| unrecorded(&error))?;
+                    // The name that the client asks for is known only now, and the target has not heard it yet.
+                    permit = ask(session, &classified)?;
+                }
+                first
+            }
+        },
     };
+    // What a connection turned to is TLS, whatever it looks like.
+    let turned = way.prelude.is_some();
+    if !turned && hello.is_none() && !begins_like_tls(&first.bytes) {
+        let (client, target) = (Leg::new(stream), Leg::new(target));
+        return Ok(Legs { client, target, first, classified, tls: None, permit });
+    }
     // Nobody takes an end in the middle of a handshake for an orderly one.
     dial::end_abruptly(&target);
-    let connected = interceptor.open(session, &permit, (stream, target), (first, &classified, &hello)).await?;
+    let connected = match &hello {
+        Some(hello) => interceptor.open(session, &permit, (stream, target), (first, &classified, hello), way).await?,
+        None => interceptor.unread(session, (stream, target), first)?,
+    };
     let Connected { client, target, first, proven, opened } = connected;
     let Some(inside) = opened else {
-        return Ok(Legs { client, target, first, classified, encrypted: false, permit });
+        if turned {
+            be_opaque(session, &mut classified)?;
+        }
+        return Ok(Legs { client, target, first, classified, tls: None, permit });
     };
     let port = session.origin().destination.port();
-    let classified = classify::inside(&classified, proven, inside.alpn.as_deref(), &first.bytes, port);
+    let spoken = turned.then(|| Protocol::named(&classified.protocol)).flatten();
+    let agreed = spoken.or_else(|| inside.alpn.as_deref().and_then(classify::agreed));
+    let is_proven = proven.is_some();
+    let classified = classify::inside(&classified, proven, agreed, &first.bytes, port);
     session.record(classified.clone()).map_err(|error| unrecorded(&error))?;
     // Judged again: now the target has proven its name, or it has not, and what is inside is known.
     let permit = ask(session, &classified)?;
-    Ok(Legs { client, target, first, classified, encrypted: true, permit })
+    let Inside { certificate, authority, lesson, .. } = inside;
+    Ok(Legs {
+        client,
+        target,
+        first,
+        classified,
+        tls: Some(Opened { certificate, proven: is_proven, authority, lesson }),
+        permit,
+    })
+}
+
+/// What is not spoken here after all is served as bytes, and says so.
+fn be_opaque(session: &Session, classified: &mut Classified) -> Result<(), End> {
+    classified.driver = proto::opaque::DRIVER.name.into();
+    session.record(classified.clone()).map_err(|error| unrecorded(&error))?;
+    Ok(())
 }
 
 fn ask(session: &Session, classified: &Classified) -> Result<Permit, End> {

@@ -15,6 +15,7 @@ use crewtap_core::run::Mode;
 use tokio::sync::{Semaphore, watch};
 
 use crate::authority::Generation;
+use crate::cancels::Cancels;
 use crate::clock;
 use crate::journal::Position;
 use crate::names::Names;
@@ -39,6 +40,8 @@ pub struct Run {
     pub counts: Counts,
     /// Places for its questions that wait for a resolver.
     pub questions: Arc<Semaphore>,
+    /// Keys that cancel what its sessions run.
+    pub cancels: Arc<Cancels>,
     recorder: Recorder,
     names: Mutex<Names>,
     proven: OnceLock<Proven>,
@@ -117,6 +120,7 @@ impl Run {
             namespace,
             counts: Counts::default(),
             questions: Arc::new(Semaphore::new(limits::DNS_PENDING_MAX)),
+            cancels: Arc::default(),
             recorder,
             names: Mutex::default(),
             proven: OnceLock::new(),

@@ -3,6 +3,7 @@
 //! A driver asks, dials, records and closes here; it never sees the gate, the journal or the
 //! network namespace. A session that is dropped without `close` is on record as aborted.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,12 +17,14 @@ use crewtap_core::id::{SessionId, Ulid};
 use crewtap_core::limits;
 use crewtap_core::mask::digest::DigestKey;
 use crewtap_core::origin::Origin;
+use crewtap_core::policy::catalog::Catalog;
 use crewtap_core::run::Process;
 use crewtap_core::session::{Outcome, Side};
+use crewtap_core::target::Target;
 use tokio::net::TcpStream;
 
 use crate::dial::{self, DialError};
-use crate::gate::{Gate, Permit};
+use crate::gate::{Decision, Gate, Permit};
 use crate::journal::{JournalError, Position};
 use crate::recorder::{Told, Unrecorded};
 use crate::runs::{Counts, Run};
@@ -38,12 +41,14 @@ pub enum AskError {
 }
 
 /// What every session of an agent needs.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Ground {
     /// Judges actions.
     pub gate: Gate,
     /// Makes keyed digests of what is redacted.
     pub key: DigestKey,
+    /// The targets that are known, and whose credentials are used.
+    pub catalog: Arc<Catalog>,
     /// What is forwarded must be on disk before.
     pub waits_for_disk: bool,
 }
@@ -136,22 +141,45 @@ impl Session {
         &self.ground.key
     }
 
+    /// The targets that are known.
+    #[must_use]
+    pub(crate) fn catalog(&self) -> &Catalog {
+        &self.ground.catalog
+    }
+
     /// Asks whether the connection may be opened. The decision is on record before the answer.
     ///
     /// # Errors
     /// When policy refuses, or the decision could not be recorded.
     pub fn ask_connect(&self, classified: &Classified) -> Result<Permit, AskError> {
         let action = connect_action(classified);
-        let decision = self.ground.gate.decide(self.run.mode, &action, &classified.target);
+        let passage = self.ask(None, action, &classified.target)?.passage;
+        passage.permit().ok_or(AskError::Refused)
+    }
+
+    /// Whether exchanges of the session pass without being asked for.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.ground.gate.is_open(self.run.mode)
+    }
+
+    /// Asks whether an action may happen. The decision is on record before the answer.
+    ///
+    /// # Errors
+    /// When the decision could not be recorded: then it may not happen.
+    pub fn ask(&self, exchange: Option<u32>, action: Action, target: &Target) -> Result<Decision, Unrecorded> {
+        let decision = self.ground.gate.decide(self.run.mode, &action, target);
         let decided = Decided {
             verb: action.verb.as_str().into(),
             subject: action.subject,
-            verdict: decision.verdict,
+            verdict: decision.verdict.clone(),
             mode: self.run.mode,
             facts: action.facts,
         };
-        self.append(decided.into(), &[])?;
-        decision.permit.ok_or(AskError::Refused)
+        let told = Told { exchange, body: decided.into(), payload: Cow::Borrowed(b"") };
+        let position = self.run.recorder().record_burst(self.run.id, self.id, vec![told])?;
+        self.last.set(position);
+        Ok(decision)
     }
 
     /// Connects to the target that the permit is for.
@@ -190,6 +218,12 @@ impl Session {
         Ok(())
     }
 
+    /// The newest record of the session.
+    #[must_use]
+    pub fn newest(&self) -> Position {
+        self.last.get()
+    }
+
     /// Whether it is on record that its TLS passes unopened.
     #[must_use]
     pub fn has_passed_tls(&self) -> bool {
@@ -212,6 +246,7 @@ impl Session {
         let counter = self.counter(side);
         let run = &self.run;
         let position = run.recorder().record_chunk(run.id, self.id, side, counter.get(), recorded)?;
+        self.last.set(position);
         counter.set(counter.get() + recorded.len() as u64);
         if side == Side::Server && self.first_byte.get().is_none() {
             self.first_byte.set(Some(self.accepted.elapsed()));

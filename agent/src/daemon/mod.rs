@@ -13,8 +13,8 @@ mod workers;
 use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
 use crewtap_core::id::RunId;
@@ -78,6 +78,9 @@ pub enum DaemonError {
     /// The kernel side.
     #[error(transparent)]
     Kernel(#[from] crate::capture::kernel::KernelError),
+    /// The catalog of targets.
+    #[error(transparent)]
+    Catalog(#[from] config::ConfigError),
     /// The local authority; `tls = "pass"` does without.
     #[error(transparent)]
     Authority(#[from] AuthorityError),
@@ -99,6 +102,7 @@ struct HostFacts {
 
 /// The agent.
 struct Daemon {
+    config: Config,
     mode: Mode,
     data_dir: PathBuf,
     /// Records below were written by earlier agents.
@@ -147,7 +151,7 @@ fn interceptor(config: &Config) -> Result<Interceptor, DaemonError> {
     Ok(Interceptor {
         authority,
         roots: Roots::default(),
-        learned: Learned::default(),
+        learned: Arc::new(Learned::default()),
         mode: config.tls,
         pass: config.tls_pass.clone(),
         authorities: config.tls_authorities.clone(),
@@ -191,11 +195,12 @@ fn begin(config: &Config) -> Result<Begun, DaemonError> {
         kernel: kernel.clone(),
         runs: runs.clone(),
         processes: processes.clone(),
-        ground: Arc::new(Ground {
-            gate: Gate,
+        ground: RwLock::new(Arc::new(Ground {
+            gate: Gate::default(),
             key: key.clone(),
+            catalog: Arc::new(config.catalog()?),
             waits_for_disk: config.durability == config::Durability::Disk,
-        }),
+        })),
         interceptor: Arc::new(interceptor(config)?),
         recorder: recorder.clone(),
         unattributed: AtomicUsize::new(0),
@@ -205,6 +210,7 @@ fn begin(config: &Config) -> Result<Begun, DaemonError> {
     let workers = Arc::new(Workers::start(&proxy).map_err(|e| DaemonError::Io("start the proxy", e))?);
     let relay = Arc::new(Relay::new(kernel.clone(), runs.clone()));
     let daemon = Daemon {
+        config: config.clone(),
         mode: config.mode,
         data_dir: std::fs::canonicalize(data_dir).map_err(|e| DaemonError::Io("find the data directory", e))?,
         begun_at,

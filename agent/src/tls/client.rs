@@ -14,7 +14,8 @@ use crewtap_core::wire::tls::ClientHello;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
 use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, SignatureScheme};
 use sha2::{Digest as _, Sha256};
@@ -25,7 +26,7 @@ use webpki::RawPublicKeyEntity;
 
 use super::roots::Anchors;
 use super::validity::{self, Validity};
-use super::{HTTP_1_1, Negotiated, alert_in, is_closed, provider_for, rustls_error, versions_for};
+use super::{Negotiated, alert_in, is_closed, provider_for, rustls_error, versions_for};
 
 /// Whom to reach, and how the captured client would have.
 #[derive(Debug)]
@@ -41,6 +42,31 @@ pub struct Target<'a> {
     /// The bundles that the captured process brings itself. What only they vouch for the client may see as valid, as it
     /// would have; it proves nothing to anybody else, because the process chooses them.
     pub own: Arc<Anchors>,
+    /// What is shown where the target asks for a certificate.
+    pub shown: Option<Shown>,
+}
+
+/// A certificate of crewtap's own for one target of the catalog.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    /// The certificate's chain and its key.
+    pub key: Arc<CertifiedKey>,
+    /// SHA-256 of certificates that the target may have without being vouched for.
+    pub pins: Vec<[u8; 32]>,
+}
+
+impl Shown {
+    /// Reads a chain and its key (PEM).
+    ///
+    /// # Errors
+    /// In words, when they are not what they should be; never with a part of the key.
+    pub fn read(chain: &[u8], key: &[u8]) -> Result<CertifiedKey, String> {
+        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(chain).collect();
+        let chain = chain.ok().filter(|chain| !chain.is_empty()).ok_or("there is no certificate (PEM) in it")?;
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| "there is no private key (PEM) in it")?;
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        CertifiedKey::from_der(chain, key, &provider).map_err(|error| format!("certificate and key: {error}"))
+    }
 }
 
 /// What the handshake with a target told.
@@ -60,6 +86,8 @@ pub struct Report {
     pub proven: bool,
     /// The target asked for a certificate, which only the client has: it must talk with the target itself.
     pub wants_client_certificate: bool,
+    /// The target asked for a certificate, and has seen the one that the catalog has for it.
+    pub has_seen_ours: bool,
 }
 
 /// Why a handshake with a target failed. The client would have failed too, unless it can do what this build cannot.
@@ -113,11 +141,16 @@ where
         name: name.clone(),
         judged: OnceLock::new(),
     });
-    let asked = Arc::new(Asked::default());
+    let asked = Arc::new(Asked {
+        judge: Arc::clone(&judge),
+        shown: target.shown.clone(),
+        none: false.into(),
+        ours: false.into(),
+    });
     let config = config(provider, target.hello, Arc::clone(&judge), Arc::clone(&asked)).map_err(plain)?;
     let connect = TlsConnector::from(Arc::new(config)).connect(name, stream);
     let result = tokio::time::timeout(limits::HANDSHAKE_WAIT, connect).await;
-    let wants_client_certificate = asked.0.load(Ordering::Relaxed);
+    let wants_client_certificate = asked.none.load(Ordering::Relaxed);
     let failed = |reason| HandshakeError { reason, wants_client_certificate };
     let stream = match result {
         Ok(Ok(stream)) => stream,
@@ -135,6 +168,7 @@ where
         validity: judged.validity,
         proven: judged.proven,
         wants_client_certificate,
+        has_seen_ours: asked.ours.load(Ordering::Relaxed),
     };
     Ok((stream, report))
 }
@@ -159,9 +193,7 @@ fn config(
     config.enable_sni = hello.sni.is_some();
     // A ticket of one client's session must not open another's, and the certificate is to be seen each time.
     config.resumption = Resumption::disabled();
-    if hello.alpn.iter().any(|protocol| protocol.as_bytes() == HTTP_1_1) {
-        config.alpn_protocols = vec![HTTP_1_1.to_vec()];
-    }
+    config.alpn_protocols = hello.spoken().map(|protocol| protocol.as_bytes().to_vec()).collect();
     Ok(config)
 }
 
@@ -176,14 +208,25 @@ fn failure(error: io::Error) -> Failure {
     }
 }
 
-/// Says that the target asked for a client certificate, and that there is none.
-#[derive(Debug, Default)]
-struct Asked(AtomicBool);
+/// Shows the catalog's certificate to a target that has proven itself, and says where one was asked for that there is not.
+#[derive(Debug)]
+struct Asked {
+    judge: Arc<Judge>,
+    shown: Option<Shown>,
+    none: AtomicBool,
+    ours: AtomicBool,
+}
 
 impl ResolvesClientCert for Asked {
     fn resolve(&self, _issuers: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        self.0.store(true, Ordering::Relaxed);
-        None
+        // The target's own certificate is judged before: a credential is never shown to one that nobody vouches for.
+        let judged = self.judge.judged.get();
+        let may_see =
+            |shown: &&Shown| judged.is_some_and(|judged| judged.proven || shown.pins.contains(&judged.sha256));
+        let shown = self.shown.as_ref().filter(may_see);
+        let told = if shown.is_some() { &self.ours } else { &self.none };
+        told.store(true, Ordering::Relaxed);
+        shown.map(|shown| Arc::clone(&shown.key))
     }
 
     fn has_certs(&self) -> bool {

@@ -22,9 +22,6 @@ use rustls::{CommonState, NamedGroup, SupportedProtocolVersion, version};
 
 pub use self::prefixed::Prefixed;
 
-/// The only application protocol that is opened for now.
-const HTTP_1_1: &[u8] = b"http/1.1";
-
 /// What a handshake agreed on.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Negotiated {

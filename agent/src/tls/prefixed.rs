@@ -1,12 +1,20 @@
-//! A stream of which the first bytes have been read already.
+//! A stream of which some bytes have been read already: those before the handshake, and those that came with others.
 //!
-//! Never copies more than is asked for, and never reads ahead.
+//! TLS asks for 4 KiB at a time, which would be sixteen system calls for what the socket gives in one. Holds no memory
+//! while it has nothing to give, and at most one burst of [`limits::RELAY_BUFFER_BYTES`].
 
+use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
+use crewtap_core::limits;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+thread_local! {
+    /// One for a thread: what is not asked for yet is kept apart.
+    static AHEAD: RefCell<Vec<u8>> = RefCell::new(vec![0; limits::RELAY_BUFFER_BYTES]);
+}
 
 /// Gives `first` before what the stream itself gives.
 #[derive(Debug)]
@@ -33,11 +41,26 @@ impl<S> Prefixed<S> {
     }
 }
 
+impl<S: AsyncRead + Unpin> Prefixed<S> {
+    /// Reads what the stream has, and keeps what is not asked for.
+    fn read_ahead(&mut self, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        AHEAD.with_borrow_mut(|ahead| {
+            let mut buffer = ReadBuf::new(ahead);
+            ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer))?;
+            let read = buffer.filled();
+            let (now, later) = read.split_at(read.len().min(into.remaining()));
+            into.put_slice(now);
+            self.first.extend_from_slice(later);
+            Poll::Ready(Ok(()))
+        })
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for Prefixed<S> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let rest = self.first.get(self.given..).unwrap_or_default();
         if rest.is_empty() {
-            return Pin::new(&mut self.stream).poll_read(context, into);
+            return self.read_ahead(context, into);
         }
         let len = rest.len().min(into.remaining());
         into.put_slice(rest.get(..len).unwrap_or_default());

@@ -225,7 +225,14 @@ async fn serve(wiring: &Wiring, mut client: TcpStream) {
     assert_eq!(hello.unopened(), None);
     let upstream = TcpStream::connect(wiring.target).await.unwrap();
     let anchors = wiring.roots.with(&[]);
-    let target = Target { name: wiring.name, address: wiring.target.ip(), hello: &hello, anchors, own: Arc::default() };
+    let target = Target {
+        name: wiring.name,
+        address: wiring.target.ip(),
+        hello: &hello,
+        anchors,
+        own: Arc::default(),
+        shown: None,
+    };
     let (mut upstream, report) = match client::handshake(upstream, &target).await {
         Ok(done) => done,
         Err(error) => {

@@ -147,8 +147,14 @@ impl Bench {
         let (near, far) = duplex(64 * 1024);
         let accept = TlsAcceptor::from(Arc::clone(&self.target)).accept(far);
         let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let target =
-            Target { name: Some(NAME), address, hello: &hello, anchors: self.roots.with(&[]), own: Arc::default() };
+        let target = Target {
+            name: Some(NAME),
+            address,
+            hello: &hello,
+            anchors: self.roots.with(&[]),
+            own: Arc::default(),
+            shown: None,
+        };
         let (upstream, accepted) = tokio::join!(client::handshake(near, &target), accept);
         accepted.unwrap();
         let (_, report) = upstream.unwrap();
@@ -277,8 +283,14 @@ async fn a_client_without_a_name_sends_none_to_the_target() {
         let (near, far) = duplex(64 * 1024);
         let accept = TlsAcceptor::from(Arc::clone(&bench.target)).accept(far);
         let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let target =
-            Target { name: Some(NAME), address, hello: &hello, anchors: bench.roots.with(&[]), own: Arc::default() };
+        let target = Target {
+            name: Some(NAME),
+            address,
+            hello: &hello,
+            anchors: bench.roots.with(&[]),
+            own: Arc::default(),
+            shown: None,
+        };
         let (upstream, accepted) = tokio::join!(client::handshake(near, &target), accept);
         assert_eq!(accepted.unwrap().get_ref().1.server_name(), expected);
         let (_, report) = upstream.unwrap();
