@@ -5,12 +5,18 @@
 pub mod dns;
 pub mod http;
 pub mod opaque;
+pub mod postgres;
 
+use std::path::PathBuf;
 use std::pin::Pin;
 
 use crewtap_core::bodies::Classified;
+use crewtap_core::policy::catalog::Channel;
+use tokio::net::TcpStream;
 
+use crate::dial::Prelude;
 use crate::gate::Permit;
+use crate::intercept::Lesson;
 use crate::leg::Leg;
 use crate::relay::{End, First};
 use crate::session::Session;
@@ -26,11 +32,55 @@ pub struct Legs {
     pub first: First,
     /// What is known of protocol and target.
     pub classified: Classified,
-    /// Whether the bytes are what is inside of TLS that was opened.
-    pub encrypted: bool,
+    /// What is known of the TLS around the bytes, where there was one.
+    pub tls: Option<Opened>,
     /// What allowed the connection.
     pub permit: Permit,
 }
+
+/// TLS that was opened.
+#[derive(Debug)]
+pub struct Opened {
+    /// The target's certificate, DER.
+    pub certificate: Option<Vec<u8>>,
+    /// The host's roots, or those of the configuration, vouch for it.
+    pub proven: bool,
+    /// The catalog's authority that vouches for it; none where it is the others.
+    pub authority: Option<PathBuf>,
+    /// What may be learned of the client.
+    pub lesson: Lesson,
+}
+
+impl Opened {
+    /// What a credential that goes to the target can rely on.
+    #[must_use]
+    pub fn channel(&self) -> Channel<'_> {
+        Channel::Tls {
+            certificate: self.certificate.as_deref().unwrap_or_default(),
+            verified: self.proven,
+            authority: self.authority.as_deref(),
+        }
+    }
+}
+
+/// What became of a connection whose protocol may turn to TLS before it begins.
+#[derive(Debug)]
+pub enum Upgrade {
+    /// It begins in clear.
+    Clear(First),
+    /// Target and client have agreed: what the client says next is a handshake.
+    Tls(First, Prelude),
+    /// Something else was said: what follows is relayed as it is.
+    Foreign(First),
+}
+
+/// Settles before anything else whether a connection turns to TLS.
+pub type Turn = for<'s> fn(
+    &'s Session,
+    &'s TcpStream,
+    &'s TcpStream,
+    First,
+) -> Pin<Box<dyn Future<Output = Result<Upgrade, End>> + 's>>;
 
 /// Serves one session to its end.
 pub type Serve = for<'s> fn(&'s Session, Legs) -> Pin<Box<dyn Future<Output = End> + 's>>;
@@ -42,12 +92,14 @@ pub struct Driver {
     pub name: &'static str,
     /// The protocols it decodes; empty for the last row, which takes everything.
     pub protocols: &'static [&'static str],
+    /// How its connections turn to TLS, where they begin in clear.
+    pub turn: Option<Turn>,
     /// Serves a session.
     pub serve: Serve,
 }
 
 /// Every driver; the first whose protocols fit serves.
-pub static PROTOCOLS: &[Driver] = &[dns::DRIVER, http::DRIVER, opaque::DRIVER];
+pub static PROTOCOLS: &[Driver] = &[dns::DRIVER, http::DRIVER, postgres::DRIVER, opaque::DRIVER];
 
 /// The driver for a protocol.
 #[must_use]

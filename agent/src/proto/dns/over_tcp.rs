@@ -3,17 +3,17 @@
 use crewtap_core::session::Side;
 use crewtap_core::wire::dns::Framing;
 
-use super::super::opaque::Redacted;
 use super::super::{Driver, Legs};
 use super::view::Asked;
 use crate::leg::Farewell;
-use crate::relay::{self, Blocked, End, Taken, Tap};
+use crate::redacted::Redacted;
+use crate::relay::{self, Blocked, End, First, Taken, Tap};
 use crate::runs::Run;
 use crate::session::Session;
 
 /// The row of the table.
 pub const DRIVER: Driver =
-    Driver { name: "dns", protocols: &["dns"], serve: |session, legs| Box::pin(serve(session, legs)) };
+    Driver { name: "dns", protocols: &["dns"], turn: None, serve: |session, legs| Box::pin(serve(session, legs)) };
 
 async fn serve(session: &Session, legs: Legs) -> End {
     let mut tap = Listen {
@@ -24,7 +24,7 @@ async fn serve(session: &Session, legs: Legs) -> End {
         answers: Framing::default(),
     };
     let Legs { client, target, first, .. } = legs;
-    let end = relay::relay(session, &mut tap, &client, &target, first).await;
+    let end = relay::relay(session, &mut tap, (&client, first), (&target, First::default())).await;
     tap.bytes.finish();
     end
 }

@@ -14,25 +14,25 @@ use crewtap_core::run::Mode;
 use crewtap_core::session::Side;
 use crewtap_core::wire::http::{Conversation, Refusal, Step};
 
-use super::opaque::Redacted;
 use super::{Driver, Legs};
 use crate::journal::Position;
 use crate::leg::Farewell;
 use crate::recorder::Told;
-use crate::relay::{self, Blocked, End, Next, Taken, Tap};
+use crate::redacted::Redacted;
+use crate::relay::{self, Blocked, End, First, Next, Taken, Tap};
 use crate::session::Session;
 
 use told::Teller;
 
 /// The row of the table.
 pub const DRIVER: Driver =
-    Driver { name: "http", protocols: &["http"], serve: |session, legs| Box::pin(serve(session, legs)) };
+    Driver { name: "http", protocols: &["http"], turn: None, serve: |session, legs| Box::pin(serve(session, legs)) };
 
 async fn serve(session: &Session, legs: Legs) -> End {
-    let Legs { client, target, first, classified, encrypted, .. } = legs;
+    let Legs { client, target, first, classified, tls, .. } = legs;
     let mut tap = Exchanges {
         session,
-        teller: Teller::new(session, &classified, encrypted),
+        teller: Teller::new(session, &classified, tls.is_some()),
         conversation: Conversation::new(),
         sides: [Progress::default(), Progress::default()],
         answering: None,
@@ -40,7 +40,7 @@ async fn serve(session: &Session, legs: Legs) -> End {
         refused: None,
         upgraded: None,
     };
-    let end = relay::relay(session, &mut tap, &client, &target, first).await;
+    let end = relay::relay(session, &mut tap, (&client, first), (&target, First::default())).await;
     tap.finish();
     end
 }
@@ -89,14 +89,14 @@ impl Tap for Exchanges<'_> {
             && self.upgraded.is_none()
             && !self.conversation.is_in_content(side)
         {
-            return Ok(Taken { len: 0, position: None, next: Next::Over });
+            return Ok(Taken::some(0, None, Next::Over));
         }
         if self.is_foreign(side, bytes) {
             self.give_way()?;
         }
         if self.upgraded.is_some() && self.conversation.exchanges() == 0 {
             self.opaque(side, bytes, &mut burst)?;
-            return Ok(Taken { len: burst.len, position: burst.position, next: Next::More });
+            return Ok(Taken::some(burst.len, burst.position, Next::More));
         }
         let next = loop {
             let rest = bytes.get(burst.len..).unwrap_or_default();
@@ -116,7 +116,7 @@ impl Tap for Exchanges<'_> {
             }
         };
         self.record(side, &mut burst)?;
-        Ok(Taken { len: burst.len, position: burst.position, next })
+        Ok(Taken::some(burst.len, burst.position, next))
     }
 
     fn ended(&mut self, side: Side, rest: &[u8], farewell: Farewell) -> Result<Taken, Blocked> {
@@ -144,7 +144,7 @@ impl Tap for Exchanges<'_> {
         }
         self.record(side, &mut burst)?;
         // A head that never became whole is not a message, and is not forwarded.
-        Ok(Taken { len: 0, position: None, next: Next::Over })
+        Ok(Taken::some(0, None, Next::Over))
     }
 }
 

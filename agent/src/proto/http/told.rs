@@ -52,7 +52,7 @@ impl<'s> Teller<'s> {
             fact("claimed_host", claimed);
         }
         // All words are the redacted head's, which still reads as one: a path can hold credentials, too.
-        let safe = RequestHead::parse(&shown.bytes).ok();
+        let safe = if shown.bytes == bytes { Some(*head) } else { RequestHead::parse(&shown.bytes).ok() };
         if let Some(path) = safe.and_then(|safe| safe.path()) {
             fact("raw_path", cut(lossy(path)));
             fact("path", normal(path).map_or_else(|| "UNPARSED".into(), cut));
