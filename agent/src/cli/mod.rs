@@ -5,6 +5,7 @@
 pub mod agent;
 pub mod authority;
 mod completions;
+mod dialogue;
 mod message;
 mod processes;
 pub mod reindex;

@@ -27,7 +27,7 @@ use nix::sys::signal::Signal;
 use super::Global;
 use crate::capture::{process, sys};
 use crate::config::Config;
-use crate::control::launch::connect_or_start;
+use crate::control::launch::{Variables, connect_or_start};
 use crate::control::{Client, ClientError, StartRun, Started, Summary};
 use invocation::Invocation;
 use spec::Spec;
@@ -102,8 +102,9 @@ pub(super) fn run(args: &RunArgs, global: &Global, umask: u32) -> anyhow::Result
     // With SIGCHLD ignored the kernel would keep no status to wait for.
     sys::set_disposition(Signal::SIGCHLD, sys::Disposition::Default)?;
     let config = global.config()?;
-    let invocation = invocation::resolve(args.user.as_deref(), umask)?;
-    let (mut agent, started) = start(&config, &request(args, &invocation)?)?;
+    let mut invocation = invocation::resolve(args.user.as_deref(), umask)?;
+    let secrets = take_secrets(&config, &mut invocation)?;
+    let (mut agent, started) = start(&config, &request(args, &invocation)?, &secrets)?;
     refuse_hidden_directory(&started)?;
     if !args.quiet {
         for note in started.notes.iter().cloned().chain(names::note()) {
@@ -124,11 +125,22 @@ pub(super) fn run(args: &RunArgs, global: &Global, umask: u32) -> anyhow::Result
     end_like(&end)
 }
 
+/// The variables that hold secrets of the catalog: for an agent that is started for this run, and not for the command.
+fn take_secrets(config: &Config, invocation: &mut Invocation) -> anyhow::Result<Vec<(OsString, OsString)>> {
+    let catalog = config.catalog()?;
+    let is_secret = |word: &OsString| {
+        let name = word.as_bytes().split(|byte| *byte == b'=').next();
+        catalog.variables().any(|variable| name == Some(variable.as_bytes()))
+    };
+    invocation.environment.retain(|word| !is_secret(word));
+    Ok(catalog.variables().filter_map(|name| Some((name.into(), std::env::var_os(name)?))).collect())
+}
+
 /// An agent that was just ending may take the request with it; the next one gets it then.
-fn start(config: &Config, request: &StartRun) -> anyhow::Result<(Client, Started)> {
+fn start(config: &Config, request: &StartRun, secrets: &Variables) -> anyhow::Result<(Client, Started)> {
     let mut attempts = 1..=limits::AGENT_ATTEMPTS_MAX;
     loop {
-        let mut agent = connect_or_start(&config.data_dir, &agent_arguments(config))?;
+        let mut agent = connect_or_start(&config.data_dir, &agent_arguments(config), secrets)?;
         match agent.start_run(request.clone()) {
             Err(ClientError::Gone) if attempts.next().is_some() => {}
             other => return Ok((agent, other?)),

@@ -37,7 +37,8 @@ pub fn run(store: &StoreDir, args: &SearchArgs) -> anyhow::Result<ExitCode> {
 }
 
 pub(super) fn print(store: &Store, query: &Query, args: &SearchArgs, screen: &mut Screen) -> anyhow::Result<bool> {
-    let hits = store.index.search(query, args.limit)?;
+    let source = |leaf| store.journal.as_ref().ok().and_then(|journal| journal.record(leaf).ok().flatten());
+    let hits = store.index.search(query, args.limit, &source)?;
     if screen.json {
         for hit in &hits {
             screen.json(hit)?;

@@ -3,11 +3,11 @@
 use crewtap_core::bodies::{Negotiated, Tls};
 use crewtap_core::run::Process as Facts;
 
-use super::message;
 use super::screen::{Screen, Style, bytes, duration, safe, short};
 use super::show_run::{Tagged, ancestors, tagged};
 use super::store::Store;
 use super::stream::{self, Shown};
+use super::{dialogue, message};
 use crate::index::{Decision, Exchange, Session};
 
 /// Characters of a command line.
@@ -18,6 +18,9 @@ const SUBJECT_CHARS: usize = 120;
 
 /// Exchanges of a session that are listed before "… N more".
 const EXCHANGES_MAX: usize = 100;
+
+/// Exchanges whose dialogues a session shows unasked.
+const DIALOGUES_MAX: usize = 20;
 
 /// The two sides: how the index calls them, and what a reader sees.
 const SIDES: [(&str, &str); 2] = [("client", "client → target"), ("server", "target → client")];
@@ -57,7 +60,9 @@ pub fn print(store: &Store, session: &Session, shown: Shown, screen: &mut Screen
         );
         screen.line(&screen.styled(&line, Style::Alarm))?;
     }
-    exchanges(&index.exchanges(&session.id)?, shown, screen)?;
+    let exchanges_of_it = index.exchanges(&session.id)?;
+    exchanges(&exchanges_of_it, shown, screen)?;
+    dialogues(store, &exchanges_of_it, shown, screen)?;
     streams(store, session, shown, screen)
 }
 
@@ -68,6 +73,10 @@ pub fn print(store: &Store, session: &Session, shown: Shown, screen: &mut Screen
 pub fn exchange(store: &Store, exchange: &Exchange, shown: Shown, screen: &mut Screen) -> anyhow::Result<()> {
     if screen.json {
         screen.json(&Tagged { table: "exchanges", row: exchange })?;
+        if let Some(dialogue) = dialogue::read(store, exchange, shown)? {
+            screen.json(&Tagged { table: "dialogues", row: &dialogue })?;
+            return Ok(());
+        }
         for (side, _) in SIDES {
             let message = message::read(store, exchange, side, shown)?;
             screen.json(&Tagged { table: "messages", row: &message })?;
@@ -99,6 +108,11 @@ pub fn exchange(store: &Store, exchange: &Exchange, shown: Shown, screen: &mut S
         ("facts", exchange.facts.0.to_string()),
     ] {
         screen.line(&format!("  {label:<9}  {}", short(&line, COMMAND_CHARS)))?;
+    }
+    if let Some(dialogue) = dialogue::read(store, exchange, shown)? {
+        screen.line("")?;
+        dialogue.print(screen)?;
+        return Ok(());
     }
     for (side, heading) in SIDES {
         screen.line("")?;
@@ -243,6 +257,19 @@ fn exchanges(exchanges: &[Exchange], shown: Shown, screen: &mut Screen) -> std::
     if exchanges.len() > limit {
         let more = format!("  … {} more exchanges; --all shows them", exchanges.len() - limit);
         screen.line(&screen.styled(&more, Style::Faint))?;
+    }
+    Ok(())
+}
+
+/// What was said in exchanges that are read as a dialogue, one after the other.
+fn dialogues(store: &Store, exchanges: &[Exchange], shown: Shown, screen: &mut Screen) -> anyhow::Result<()> {
+    let limit = if shown == Shown::All { exchanges.len() } else { DIALOGUES_MAX };
+    for exchange in exchanges.iter().take(limit) {
+        if let Some(dialogue) = dialogue::read(store, exchange, shown)? {
+            screen.line("")?;
+            screen.line(&screen.styled(&format!("  .{}", exchange.n), Style::Faint))?;
+            dialogue.print(screen)?;
+        }
     }
     Ok(())
 }

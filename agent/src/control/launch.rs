@@ -50,12 +50,15 @@ const READY: &str = "ready";
 /// What the agent writes when another one, perhaps just starting, holds the store's lock.
 const BUSY: &str = "busy";
 
+/// Variables of the caller's environment that the catalog names as places of secrets.
+pub type Variables = [(OsString, OsString)];
+
 /// Connects to the agent of `data_dir`; where there is none, starts one with `arguments` (of this very
-/// program). Of several that do so at the same time, one starts it and the others wait for it.
+/// program) and, of its environment, `variables`. Of several that do so at the same time, one starts it and the others wait for it.
 ///
 /// # Errors
 /// See [`LaunchError`].
-pub fn connect_or_start(data_dir: &Path, arguments: &[OsString]) -> Result<Client, LaunchError> {
+pub fn connect_or_start(data_dir: &Path, arguments: &[OsString], variables: &Variables) -> Result<Client, LaunchError> {
     match Client::connect(data_dir) {
         Err(ClientError::NoAgent(_)) => {}
         other => return Ok(other?),
@@ -71,7 +74,7 @@ pub fn connect_or_start(data_dir: &Path, arguments: &[OsString]) -> Result<Clien
     let watch = Watch::new(data_dir).map_err(failed)?;
     let until = Instant::now() + limits::AGENT_START_WAIT;
     loop {
-        match start(data_dir, arguments)? {
+        match start(data_dir, arguments, variables)? {
             Outcome::Ready => match Client::connect(data_dir) {
                 // Stopped the moment it was ready.
                 Err(ClientError::NoAgent(_)) if Instant::now() < until => {}
@@ -121,8 +124,8 @@ enum Outcome {
     Failed(String),
 }
 
-/// Nothing of the caller's environment reaches the agent.
-fn start(data_dir: &Path, arguments: &[OsString]) -> Result<Outcome, LaunchError> {
+/// Nothing of the caller's environment reaches the agent but these variables.
+fn start(data_dir: &Path, arguments: &[OsString], variables: &Variables) -> Result<Outcome, LaunchError> {
     let mut options = OpenOptions::new();
     let log = options.append(true).create(true).mode(0o640).open(data_dir.join("agent.log"));
     let mut agent = Command::new("/proc/self/exe")
@@ -130,6 +133,7 @@ fn start(data_dir: &Path, arguments: &[OsString]) -> Result<Outcome, LaunchError
         .args(arguments)
         .env_clear()
         .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        .envs(variables.iter().map(|(name, value)| (name, value)))
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -8,11 +8,11 @@ use std::path::Path;
 use crewtap_core::bodies::{self, Recovered, RunEnded, RunStarted};
 use crewtap_core::chain::Record;
 use crewtap_core::event::{Body, Event, Stamp};
-use crewtap_core::id::RunId;
-use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+use crewtap_core::id::{RunId, SessionId};
+use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use serde::Serialize;
 
-use super::dialogue::Recorded;
+use super::held::{Held, HeldRun, Slot};
 use super::open::{self, AgentLock, FILE_NAME};
 use super::{IndexError, Progress, nanoseconds, number};
 
@@ -24,6 +24,7 @@ pub type Sink = Box<dyn FnMut(&[Record]) -> Result<(), String> + Send>;
 pub struct Indexer {
     connection: Connection,
     progress: Progress,
+    held: Held,
     _lock: Option<AgentLock>,
 }
 
@@ -45,13 +46,13 @@ impl Indexer {
             connection = open::anew(data_dir, &path)?;
             progress = open::progress(&connection)?;
         }
-        Ok(Self { connection, progress, _lock: Some(lock) })
+        Ok(Self { connection, progress, held: Held::default(), _lock: Some(lock) })
     }
 
     /// An index at a path of its own, empty, for [`super::rebuild`], which holds the lock itself.
     pub(super) fn empty(data_dir: &Path, path: &Path) -> Result<Self, IndexError> {
         let connection = open::anew(data_dir, path)?;
-        Ok(Self { connection, progress: Progress::default(), _lock: None })
+        Ok(Self { connection, progress: Progress::default(), held: Held::default(), _lock: None })
     }
 
     /// The leaf to go on from: all below are indexed.
@@ -72,11 +73,13 @@ impl Indexer {
         let progress = Progress { next_leaf: last.0.saturating_add(1), last: Some(last.1) };
         // Immediate: a transaction that began as a reader could not become a writer while a checkpoint runs.
         let transaction = Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)?;
-        let mut batch = Batch { db: &transaction, recorded: Recorded::default() };
+        // Where the batch fails, what is held of it goes with it.
+        let mut batch = Batch { db: &transaction, held: std::mem::take(&mut self.held) };
         for record in new() {
             batch.record(record)?;
         }
-        batch.settle_all()?;
+        let mut held = batch.held;
+        held.write(&transaction)?;
         transaction
             .prepare_cached("UPDATE progress SET next_leaf = ?1, last_wall_ns = ?2, last_mono_ns = ?3 WHERE one = 1")?
             .execute(params![
@@ -85,7 +88,8 @@ impl Indexer {
                 last.1.mono_ns.cast_signed()
             ])?;
         transaction.commit()?;
-        self.progress = progress;
+        held.settle();
+        (self.progress, self.held) = (progress, held);
         Ok(())
     }
 
@@ -118,7 +122,7 @@ impl Progress {
 /// One transaction's work.
 pub(super) struct Batch<'t> {
     pub(super) db: &'t Connection,
-    pub(super) recorded: Recorded,
+    pub(super) held: Held,
 }
 
 /// A record on its way into rows, with its ids as text.
@@ -133,8 +137,16 @@ pub(super) struct Entry<'r> {
     pub(super) payload: &'r [u8],
 }
 
+impl Entry<'_> {
+    /// The session, and its id as text.
+    pub(super) fn in_session(&self) -> Option<(SessionId, &str)> {
+        self.event.session.zip(self.session.as_deref())
+    }
+}
+
 impl Batch<'_> {
-    fn record(&mut self, record: &Record) -> Result<(), rusqlite::Error> {
+    /// One record's work.
+    pub(super) fn record(&mut self, record: &Record) -> Result<(), rusqlite::Error> {
         let event = &record.event;
         let entry = Entry {
             leaf: nanoseconds(record.leaf),
@@ -161,6 +173,7 @@ impl Batch<'_> {
             Body::Masked(body) => self.masked(&entry, body),
             Body::SessionClosed(body) => self.session_closed(&entry, body),
             Body::Note(body) => self.note(&entry, body),
+            Body::Injected(body) => self.note(&entry, &injected(body)),
             Body::Accepted(body) => self.accepted(&entry, body),
             Body::Dns(body) => self.name(&entry, body),
             Body::Bypass(body) => self.bypass(&entry, body),
@@ -172,28 +185,36 @@ impl Batch<'_> {
         }
     }
 
-    /// Makes sure that the run has its row, also when its first records are gone.
-    fn ensure_run(&self, run: &str, leaf: i64) -> Result<(), rusqlite::Error> {
-        self.db
-            .prepare_cached("INSERT INTO runs (id, leaf) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?
-            .execute(params![run, leaf])?;
-        Ok(())
+    /// A run's row, also when its first records are gone.
+    pub(super) fn run(&mut self, run: RunId, leaf: i64) -> Result<&mut HeldRun, rusqlite::Error> {
+        self.held.bring_run(self.db, run)?;
+        let new = || Slot { row: HeldRun { id: run.to_string(), leaf, ..HeldRun::default() }, changed: true };
+        let slot = self.held.runs.entry(run).or_insert_with(new);
+        slot.changed = true;
+        Ok(&mut slot.row)
     }
 
     /// Adds to a counter of the entry's run.
-    pub(super) fn count(&self, entry: &Entry, column: &'static str, by: i64) -> Result<(), rusqlite::Error> {
-        let Some(run) = &entry.run else { return Ok(()) };
-        self.count_in(run, entry.leaf, column, by)
+    pub(super) fn count(
+        &mut self,
+        entry: &Entry,
+        counter: fn(&mut HeldRun) -> &mut i64,
+        by: i64,
+    ) -> Result<(), rusqlite::Error> {
+        let Some(run) = entry.event.run else { return Ok(()) };
+        self.count_in(run, entry.leaf, counter, by)
     }
 
     /// Adds to a counter of a run.
-    pub(super) fn count_in(&self, run: &str, leaf: i64, column: &'static str, by: i64) -> Result<(), rusqlite::Error> {
-        let sql = format!("UPDATE runs SET {column} = max(0, min({column} + ?2, ?3)) WHERE id = ?1");
-        let mut add = self.db.prepare_cached(&sql)?;
-        if add.execute(params![run, by, super::NUMBER_MAX])? == 0 {
-            self.ensure_run(run, leaf)?;
-            add.execute(params![run, by, super::NUMBER_MAX])?;
-        }
+    pub(super) fn count_in(
+        &mut self,
+        run: RunId,
+        leaf: i64,
+        counter: fn(&mut HeldRun) -> &mut i64,
+        by: i64,
+    ) -> Result<(), rusqlite::Error> {
+        let sum = counter(self.run(run, leaf)?);
+        *sum = sum.saturating_add(by).clamp(0, super::NUMBER_MAX);
         Ok(())
     }
 
@@ -203,63 +224,46 @@ impl Batch<'_> {
             return Ok(());
         }
         self.db
-            .prepare_cached("INSERT INTO texts (rowid, text, kind, run, session, n) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
-            .execute(params![entry.leaf, text, entry.event.body.kind(), entry.run, entry.session, entry.n])?;
+            .prepare_cached("INSERT INTO texts (rowid, text, session, n) VALUES (?1, ?2, ?3, ?4)")?
+            .execute(params![entry.leaf, text, entry.session, entry.n])?;
         Ok(())
     }
 
     fn run_started(&mut self, entry: &Entry, body: &RunStarted) -> Result<(), rusqlite::Error> {
-        let Some(run) = &entry.run else { return Ok(()) };
-        self.ensure_run(run, entry.leaf)?;
+        let Some(run) = entry.event.run else { return Ok(()) };
         let command = body.argv.join(" ");
-        self.db
-            .prepare_cached(
-                "UPDATE runs SET name = ?2, started_ns = ?3, started_mono_ns = ?4, identity = ?5, identity_name = ?6,
-                     basis = ?7, uid = ?8, command = ?9, argv = ?10, cwd = ?11, invoker = ?12, mode = ?13, cgroup = ?14,
-                     host = ?15, kernel = ?16, version = ?17, boot_id = ?18
-                 WHERE id = ?1",
-            )?
-            .execute(params![
-                run,
-                body.name,
-                entry.at_ns,
-                nanoseconds(entry.at.mono_ns),
-                body.identity.id,
-                body.identity.name,
-                json(&body.identity.basis),
-                body.uid,
-                command,
-                json(&body.argv),
-                body.cwd,
-                json(&body.invoker),
-                word(&body.mode),
-                nanoseconds(body.cgroup),
-                body.host,
-                body.kernel,
-                body.version,
-                body.boot_id
-            ])?;
+        let row = self.run(run, entry.leaf)?;
+        row.name.clone_from(&body.name);
+        row.started_ns = Some(entry.at_ns);
+        row.started_mono_ns = Some(nanoseconds(entry.at.mono_ns));
+        row.identity = Some(body.identity.id.clone());
+        row.identity_name = Some(body.identity.name.clone());
+        row.basis = Some(json(&body.identity.basis));
+        row.uid = Some(body.uid.into());
+        row.command = Some(command.clone());
+        row.argv = Some(json(&body.argv));
+        row.cwd = Some(body.cwd.clone());
+        row.invoker = Some(json(&body.invoker));
+        row.mode = word(&body.mode);
+        row.cgroup = Some(nanoseconds(body.cgroup));
+        row.host = Some(body.host.clone());
+        row.kernel = Some(body.kernel.clone());
+        row.version = Some(body.version.clone());
+        row.boot_id = Some(body.boot_id.clone());
         let name = body.name.as_deref().unwrap_or_default();
         self.text(entry, &format!("{name} {command} {} {} {}", body.cwd, body.identity.name, body.host))
     }
 
     fn run_ended(&mut self, entry: &Entry, body: &RunEnded) -> Result<(), rusqlite::Error> {
-        let Some(run) = &entry.run else { return Ok(()) };
-        self.ensure_run(run, entry.leaf)?;
-        let started: Option<i64> = self
-            .db
-            .prepare_cached("SELECT started_mono_ns FROM runs WHERE id = ?1")?
-            .query_row([run], |row| row.get(0))
-            .optional()?
-            .flatten();
+        let Some(run) = entry.event.run else { return Ok(()) };
         // A lost run is ended by the next agent, perhaps after a reboot: how long it lasted is not known.
         let lost = body.outcome == crewtap_core::run::RunOutcome::Lost;
-        let duration = started.filter(|_| !lost).map(|started| microseconds(started, entry.at));
-        self.db
-            .prepare_cached(
-                "UPDATE runs SET ended_ns = ?2, duration_us = ?3, outcome = ?4, status = ?5, end_leaf = ?6 WHERE id = ?1",
-            )?
-            .execute(params![run, entry.at_ns, duration, word(&body.outcome), body.status, entry.leaf])?;
+        let row = self.run(run, entry.leaf)?;
+        row.ended_ns = Some(entry.at_ns);
+        row.duration_us = row.started_mono_ns.filter(|_| !lost).map(|started| microseconds(started, entry.at));
+        row.outcome = word(&body.outcome);
+        row.status = body.status.map(i64::from);
+        row.end_leaf = Some(entry.leaf);
         Ok(())
     }
 
@@ -272,7 +276,7 @@ impl Batch<'_> {
             )?
             .query_row(params![entry.run, process.pid], |row| row.get(0))?;
         if body.start != crewtap_core::run::Start::Exec || !known {
-            self.count(entry, "processes", 1)?;
+            self.count(entry, |run| &mut run.processes, 1)?;
         }
         self.db
             .prepare_cached(
@@ -310,7 +314,7 @@ impl Batch<'_> {
             )?
             .execute(params![entry.run, body.pid, entry.at_ns, body.status, entry.leaf])?;
         if ended == 0 {
-            self.count(entry, "processes", 1)?;
+            self.count(entry, |run| &mut run.processes, 1)?;
             self.db
                 .prepare_cached(
                     "INSERT INTO processes (leaf, run, at_ns, pid, ended_ns, status, end_leaf)
@@ -322,7 +326,7 @@ impl Batch<'_> {
     }
 
     fn note(&mut self, entry: &Entry, body: &bodies::Note) -> Result<(), rusqlite::Error> {
-        self.count(entry, "notes", 1)?;
+        self.count(entry, |run| &mut run.notes, 1)?;
         self.db.prepare_cached("INSERT INTO notes VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?.execute(params![
             entry.leaf,
             entry.run,
@@ -336,7 +340,7 @@ impl Batch<'_> {
     }
 
     fn accepted(&mut self, entry: &Entry, body: &bodies::Accepted) -> Result<(), rusqlite::Error> {
-        self.count(entry, "accepted", 1)?;
+        self.count(entry, |run| &mut run.accepted, 1)?;
         let (peer, local) = (body.peer.to_string(), body.local.to_string());
         self.db.prepare_cached("INSERT INTO accepted VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?.execute(params![
             entry.leaf,
@@ -351,7 +355,7 @@ impl Batch<'_> {
 
     fn name(&mut self, entry: &Entry, body: &bodies::Dns) -> Result<(), rusqlite::Error> {
         if !body.answered {
-            self.count(entry, "names", 1)?;
+            self.count(entry, |run| &mut run.names, 1)?;
         }
         self.db
             .prepare_cached("INSERT INTO names VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)")?
@@ -374,7 +378,7 @@ impl Batch<'_> {
     }
 
     fn bypass(&mut self, entry: &Entry, body: &bodies::Bypass) -> Result<(), rusqlite::Error> {
-        self.count(entry, "bypasses", 1)?;
+        self.count(entry, |run| &mut run.bypasses, 1)?;
         let address = body.address.map(|address| address.to_string());
         self.db.prepare_cached("INSERT INTO bypasses VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")?.execute(
             params![
@@ -393,11 +397,9 @@ impl Batch<'_> {
     }
 
     fn reconciled(&mut self, entry: &Entry, body: &bodies::Reconciled) -> Result<(), rusqlite::Error> {
-        if let Some(run) = &entry.run {
-            self.ensure_run(run, entry.leaf)?;
-            self.db
-                .prepare_cached("UPDATE runs SET complete = min(coalesce(complete, 1), ?2) WHERE id = ?1")?
-                .execute(params![run, body.complete])?;
+        if let Some(run) = entry.event.run {
+            let complete = &mut self.run(run, entry.leaf)?.complete;
+            *complete = Some(complete.unwrap_or(1).min(body.complete.into()));
         }
         self.db
             .prepare_cached("INSERT INTO reconciliations VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)")?
@@ -430,7 +432,7 @@ impl Batch<'_> {
     }
 
     fn unknown(&mut self, entry: &Entry, kind: &str) -> Result<(), rusqlite::Error> {
-        self.count(entry, "unknown", 1)?;
+        self.count(entry, |run| &mut run.unknown, 1)?;
         self.db.prepare_cached("INSERT INTO unknown_events VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?.execute(params![
             entry.leaf,
             entry.run,
@@ -459,4 +461,11 @@ pub(super) fn word(value: &impl Serialize) -> Option<String> {
         Ok(serde_json::Value::String(word)) => Some(word),
         _ => None,
     }
+}
+
+/// A credential in use is told where everything is told that an analyst should know.
+fn injected(body: &bodies::Injected) -> bodies::Note {
+    let bodies::Injected { target, credential, user } = body;
+    let text = format!("crewtap logs in to {target} as {user} with the catalog's credential ({credential})");
+    bodies::Note { code: "injected".into(), text }
 }

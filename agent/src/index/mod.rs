@@ -6,7 +6,9 @@
 mod apply;
 mod dialogue;
 mod exchange;
+mod held;
 mod open;
+mod passage;
 mod query;
 mod read;
 mod rebuild;
@@ -44,7 +46,7 @@ pub use search::Hit;
 pub use text::is_text;
 
 /// Version of the schema; an index of another version is rebuilt, never migrated.
-pub const SCHEMA_VERSION: i32 = 3;
+pub const SCHEMA_VERSION: i32 = 5;
 
 /// The index cannot be opened, read or written.
 #[derive(Debug, thiserror::Error)]

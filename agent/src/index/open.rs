@@ -30,8 +30,15 @@ const READER_PATIENCE: Duration = Duration::from_secs(5);
 /// Statements kept prepared: one for each that the indexer uses.
 const STATEMENTS: usize = 96;
 
-/// Pages in the log after which it is copied back, and so about the size that it keeps: 4 MiB.
-const LOG_PAGES: u32 = 1000;
+/// Pages in the log after which it is copied back, and so about the size that it keeps: 16 MiB. A page that changes again
+/// and again is copied once.
+const LOG_PAGES: u32 = 4000;
+
+/// The tables.
+pub(super) const SCHEMA: &str = include_str!("schema.sql");
+
+/// Memory for pages, in KiB: what one batch changes has room, or it would be written twice.
+const CACHE_KIB: i32 = 16 * 1024;
 
 /// The right to write the index of one data directory; ends with the value.
 #[derive(Debug)]
@@ -113,7 +120,7 @@ pub(super) fn for_writing(data_dir: &Path, path: &Path) -> Result<Connection, In
         }
     }
     let schema = connection.unchecked_transaction()?;
-    schema.execute_batch(include_str!("schema.sql"))?;
+    schema.execute_batch(SCHEMA)?;
     schema.pragma_update(None, "user_version", SCHEMA_VERSION)?;
     schema.commit()?;
     Ok(connection)
@@ -135,6 +142,7 @@ fn writable(data_dir: &Path, path: &Path) -> Result<Connection, IndexError> {
     // The journal is the truth: a transaction that a power failure takes is indexed again.
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     connection.pragma_update(None, "wal_autocheckpoint", LOG_PAGES)?;
+    connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
     // Without it the log is deleted with the last connection, and who cannot create files can no longer read.
     connection.file_control(Some(MAIN_DB), FileControl::PersistWal(&mut 1))?;

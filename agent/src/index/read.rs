@@ -259,7 +259,9 @@ impl Index {
     pub fn find(&self, typed: &str) -> Result<Found, NotFound> {
         if let Some((session, n)) = typed.split_once('.') {
             let session = self.find_session(session)?;
-            let exchange = self.rows::<Exchange>("WHERE id = ?1", [format!("{}.{n}", session.id)])?.pop();
+            // Any other spelling of a number names nothing.
+            let number = n.parse::<i64>().ok().filter(|number| number.to_string() == n);
+            let exchange = self.rows::<Exchange>("WHERE session = ?1 AND n = ?2", (session.id, number))?.pop();
             let nothing = || NotFound::Nothing { prefix: typed.into(), what: "exchange" };
             return exchange.map(|exchange| Found::Exchange(Box::new(exchange))).ok_or_else(nothing);
         }

@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::path::Path;
 
 use crewtap_core::chain::Record;
-use crewtap_core::limits::INDEX_BATCH_EVENTS;
+use crewtap_core::limits;
 
 use super::IndexError;
 use super::apply::Indexer;
@@ -25,13 +25,15 @@ pub fn rebuild(
     let lock = AgentLock::take(data_dir)?;
     let (path, new) = (data_dir.join(FILE_NAME), data_dir.join(format!("{FILE_NAME}.new")));
     let mut indexer = Indexer::empty(data_dir, &new)?;
-    let mut batch = Vec::with_capacity(INDEX_BATCH_EVENTS);
-    let mut count = 0;
+    let mut batch = Vec::with_capacity(limits::FOLLOW_BATCH_EVENTS);
+    let (mut count, mut bytes) = (0, 0);
     for record in records {
+        bytes += record.payload.len();
         batch.push(record);
-        if batch.len() == INDEX_BATCH_EVENTS {
+        if batch.len() >= limits::FOLLOW_BATCH_EVENTS || bytes >= limits::FOLLOW_BATCH_BYTES {
             indexer.apply(&batch)?;
             count += batch.len() as u64;
+            bytes = 0;
             batch.clear();
             progress(count);
         }

@@ -122,8 +122,8 @@ CREATE TABLE sessions (
 CREATE INDEX sessions_run ON sessions (run, started_ns);
 
 CREATE TABLE exchanges (
-    id            TEXT PRIMARY KEY,           -- SESSION.N
-    leaf          INTEGER NOT NULL,           -- of the request
+    id            TEXT GENERATED ALWAYS AS (session || '.' || n) VIRTUAL,
+    leaf          INTEGER PRIMARY KEY,        -- of the request
     end_leaf      INTEGER,                    -- of the response
     run           TEXT,
     session       TEXT NOT NULL,
@@ -151,7 +151,7 @@ CREATE TABLE exchanges (
     response_coding TEXT
 ) STRICT;
 CREATE UNIQUE INDEX exchanges_session ON exchanges (session, n);
-CREATE INDEX exchanges_run ON exchanges (run, started_ns);
+CREATE INDEX exchanges_run ON exchanges (run);
 
 CREATE TABLE decisions (
     leaf     INTEGER PRIMARY KEY,
@@ -268,17 +268,23 @@ CREATE TABLE unknown_events (
 ) STRICT;
 CREATE INDEX unknown_events_run ON unknown_events (run);
 
--- Where each payload lies in the journal.
-CREATE TABLE payloads (
-    session  TEXT NOT NULL,
-    side     TEXT NOT NULL,                   -- client, server
+-- Where each payload lies in the journal, as it is kept: the session by its first record, so that a row is small and goes
+-- in quickly.
+CREATE TABLE places (
+    session_leaf INTEGER NOT NULL,
+    side     INTEGER NOT NULL,                -- 0: client, 1: server
     leaf     INTEGER NOT NULL,
     n        INTEGER,
     part     TEXT NOT NULL,                   -- of a message: head, body, trailers, interim; stream outside of one
     "offset" INTEGER NOT NULL,                -- of its first byte in that side's stream, or in that part
     len      INTEGER NOT NULL,
-    PRIMARY KEY (session, side, leaf)
+    PRIMARY KEY (session_leaf, side, leaf)
 ) STRICT, WITHOUT ROWID;
+
+-- Where each payload lies in the journal.
+CREATE VIEW payloads AS
+    SELECT sessions.id AS session, iif(side, 'server', 'client') AS side, places.leaf AS leaf, n, part, "offset", len
+      FROM sessions JOIN places ON places.session_leaf = sessions.leaf;
 
 -- Bodies that arrive coded (gzip, br, …) until they are complete and their words can be read.
 CREATE TABLE coded (
@@ -290,22 +296,25 @@ CREATE TABLE coded (
     PRIMARY KEY (session, n, side, leaf)
 ) STRICT, WITHOUT ROWID;
 
--- Exchanges whose answer has begun and is not complete yet.
+-- Exchanges that have no whole answer yet.
 CREATE TABLE unfinished (
     session TEXT NOT NULL,
     n       INTEGER NOT NULL,
     PRIMARY KEY (session, n)
 ) STRICT, WITHOUT ROWID;
 
--- What a person searches; rowid is the leaf.
+-- What a person searches; rowid is the leaf. The words alone: where the text is wanted, it is read from the journal again.
 CREATE VIRTUAL TABLE texts USING fts5 (
     text,
-    kind UNINDEXED,
-    run UNINDEXED,
     session UNINDEXED,
     n UNINDEXED,
+    content = '', contentless_unindexed = 1,
+    columnsize = 0,                           -- nothing is ranked by it
     tokenize = 'unicode61 remove_diacritics 2'
 );
+-- One batch is one piece, and pieces are merged when there are many: both cost more than what is in them.
+INSERT INTO texts (texts, rank) VALUES ('hashsize', 16777216);
+INSERT INTO texts (texts, rank) VALUES ('automerge', 16);
 
 -- Everything that a search can find, with the columns that it can be found by.
 CREATE VIEW findable AS

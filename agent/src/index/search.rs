@@ -2,10 +2,13 @@
 //!
 //! Values are always bound; only names out of `SEARCH_COLUMNS` are written into the statement.
 
+use crewtap_core::chain::Record;
+use crewtap_core::limits::SEARCHED_STREAM_BYTES;
 use rusqlite::types::Value;
-use rusqlite::{OptionalExtension, Row, params_from_iter};
+use rusqlite::{OptionalExtension, Row, params, params_from_iter};
 use serde::Serialize;
 
+use super::passage::Passages;
 use super::query::{ColumnKind, Query, Term, Test};
 use super::{Index, IndexError};
 
@@ -40,11 +43,17 @@ pub struct Hit {
 }
 
 impl Index {
-    /// What satisfies all terms, the newest first.
+    /// What satisfies all terms, the newest first. `source` reads records of the journal: what a hit says around its words
+    /// comes from there, and is missing where it gives none.
     ///
     /// # Errors
     /// When `SQLite` fails.
-    pub fn search(&self, query: &Query, limit: usize) -> Result<Vec<Hit>, IndexError> {
+    pub fn search(
+        &self,
+        query: &Query,
+        limit: usize,
+        source: &dyn Fn(u64) -> Option<Record>,
+    ) -> Result<Vec<Hit>, IndexError> {
         let mut statement = Statement::default();
         let conditions: Vec<String> = query.terms.iter().map(|term| statement.condition(term)).collect();
         let limit = statement.bind(Value::Integer(i64::try_from(limit).unwrap_or(i64::MAX)));
@@ -59,14 +68,38 @@ impl Index {
         let hits = select.query_map(params_from_iter(&statement.values), hit)?;
         let mut hits: Vec<Hit> = hits.collect::<Result<_, _>>()?;
         if let Some(words) = any_words(query) {
+            let passages = Passages::new()?;
             for hit in &mut hits {
-                self.add_snippet(hit, &words)?;
+                self.add_snippet(hit, &words, &passages, source)?;
             }
         }
         Ok(hits)
     }
 
-    fn add_snippet(&self, hit: &mut Hit, words: &str) -> Result<(), IndexError> {
+    fn add_snippet(
+        &self,
+        hit: &mut Hit,
+        words: &str,
+        passages: &Passages,
+        source: &dyn Fn(u64) -> Option<Record>,
+    ) -> Result<(), IndexError> {
+        let Some((leaf, session, n)) = self.first_match(hit, words)? else { return Ok(()) };
+        let records =
+            self.said_with(leaf, session.as_deref(), n)?.into_iter().filter_map(|leaf| source(leaf.unsigned_abs()));
+        let sql = format!(
+            "SELECT snippet(texts, 0, char({}), char({}), '…', {SNIPPET_WORDS}) FROM texts
+             WHERE texts MATCH ?1 AND rowid = ?2",
+            u32::from(MATCH_BEGIN),
+            u32::from(MATCH_END),
+        );
+        let snippet = passages.find(records, &sql, params![words, leaf])?;
+        hit.marked = snippet.as_deref().map(parts).unwrap_or_default();
+        hit.snippet = snippet.map(|text| text.replace([MATCH_BEGIN, MATCH_END], ""));
+        Ok(())
+    }
+
+    /// The first record of what was found that has one of the words: its leaf, session and exchange.
+    fn first_match(&self, hit: &Hit, words: &str) -> Result<Option<Place>, IndexError> {
         // From the first record of what was found on: all matches of all time are not gone through for each.
         let (words, leaf) = (words.to_owned().into(), hit.leaf.into());
         let (place, values): (_, Vec<Value>) = match hit.kind.as_str() {
@@ -76,19 +109,28 @@ impl Index {
             }
             _ => ("rowid = ?2", vec![words, leaf]),
         };
-        let sql = format!(
-            "SELECT snippet(texts, 0, char({}), char({}), '…', {SNIPPET_WORDS}) FROM texts
-             WHERE texts MATCH ?1 AND {place} ORDER BY rowid LIMIT 1",
-            u32::from(MATCH_BEGIN),
-            u32::from(MATCH_END),
-        );
+        let sql =
+            format!("SELECT rowid, session, n FROM texts WHERE texts MATCH ?1 AND {place} ORDER BY rowid LIMIT 1");
         let mut select = self.connection.prepare_cached(&sql)?;
-        let snippet: Option<String> = select.query_row(params_from_iter(values), |row| row.get(0)).optional()?;
-        hit.marked = snippet.as_deref().map(parts).unwrap_or_default();
-        hit.snippet = snippet.map(|text| text.replace([MATCH_BEGIN, MATCH_END], ""));
-        Ok(())
+        let first = select.query_row(params_from_iter(values), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
+        Ok(first.optional()?)
+    }
+
+    /// The records that are needed to read one: of an exchange also what came before it, which says how it is coded.
+    fn said_with(&self, leaf: i64, session: Option<&str>, n: Option<i64>) -> Result<Vec<i64>, IndexError> {
+        let sql = "SELECT leaf FROM payloads WHERE session = ?1 AND n = ?2 AND leaf < ?3 AND \"offset\" < ?4";
+        let searched = i64::try_from(SEARCHED_STREAM_BYTES).unwrap_or(i64::MAX);
+        let mut select = self.connection.prepare_cached(sql)?;
+        let before = select.query_map(params![session, n, leaf, searched], |row| row.get(0))?;
+        let mut leaves: Vec<i64> = before.collect::<Result<_, _>>()?;
+        leaves.sort_unstable();
+        leaves.push(leaf);
+        Ok(leaves)
     }
 }
+
+/// A record's leaf, session and exchange.
+type Place = (i64, Option<String>, Option<i64>);
 
 /// A statement in the making: values, and one table of matches per text term.
 #[derive(Default)]

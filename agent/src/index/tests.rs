@@ -16,7 +16,7 @@ use rusqlite::types::Value;
 use serde_json::json;
 
 use super::sample::{self, Sample};
-use super::{AgentLock, Found, Index, IndexError, Indexer, NUMBER_MAX, NotFound, rebuild, rows};
+use super::{AgentLock, Found, Index, IndexError, Indexer, NUMBER_MAX, NotFound, held, rebuild, rows};
 
 const TABLES: [&str; 16] = [
     "progress",
@@ -84,9 +84,20 @@ fn the_types_have_the_columns_of_the_schema() {
     let dir = indexed(&Sample::story().0.records, 1000);
     let index = Index::open(dir.path()).unwrap();
     for (table, columns) in rows::TABLES {
-        let mut select = index.connection.prepare("SELECT name FROM pragma_table_info(?1)").unwrap();
+        let mut select = index.connection.prepare("SELECT name FROM pragma_table_xinfo(?1)").unwrap();
         let found: Vec<String> = select.query_map([table], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
         assert_eq!(&found, columns, "{table}");
+    }
+    // A row that is held is written as a whole: a column that it lacked would be lost.
+    let held = [
+        ("runs", held::HeldRun::COLUMNS),
+        ("sessions", held::HeldSession::COLUMNS),
+        ("exchanges", held::HeldExchange::COLUMNS),
+    ];
+    for (table, columns) in held {
+        let mut select = index.connection.prepare("SELECT name FROM pragma_table_info(?1)").unwrap();
+        let found: Vec<String> = select.query_map([table], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+        assert_eq!(found, columns, "{table}");
     }
 }
 

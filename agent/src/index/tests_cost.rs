@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crewtap_core::limits::INDEX_BATCH_EVENTS;
+use crewtap_core::limits::FOLLOW_BATCH_EVENTS;
 use crewtap_core::session::{Outcome, Side};
 
 use super::sample::Sample;
@@ -29,13 +29,13 @@ fn thousands_of_sessions_are_indexed_and_found() {
     let dir = tempfile::tempdir().unwrap();
     let mut indexer = Indexer::open(dir.path(), |_| None).unwrap();
     let begin = Instant::now();
-    for batch in sample.records.chunks(INDEX_BATCH_EVENTS) {
+    for batch in sample.records.chunks(FOLLOW_BATCH_EVENTS) {
         indexer.apply(batch).unwrap();
     }
     let each = begin.elapsed() / u32::try_from(sample.records.len()).unwrap();
     let index = Index::open(dir.path()).unwrap();
     let begin = Instant::now();
-    let hits = index.search(&"completions target:api.openai.test".parse().unwrap(), 50).unwrap();
+    let hits = index.search(&"completions target:api.openai.test".parse().unwrap(), 50, &|_| None).unwrap();
     let search = begin.elapsed();
     let bytes = std::fs::metadata(dir.path().join("index.sqlite")).unwrap().len();
     println!(

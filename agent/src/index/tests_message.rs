@@ -1,6 +1,6 @@
 //! Messages whose bodies follow in chunks, coded or not, and what became of a session's encryption.
 
-use crewtap_core::bodies::{Chunk, Negotiated, Part, Request, Response, Tls};
+use crewtap_core::bodies::{Chunk, Injected, Negotiated, Part, Request, Response, Tls};
 use crewtap_core::event::Event;
 use crewtap_core::session::{Outcome, Side};
 use proptest::prelude::*;
@@ -62,7 +62,7 @@ fn indexed(sample: &Sample, batch: usize) -> (tempfile::TempDir, Index) {
 }
 
 fn hits(index: &Index, words: &str) -> usize {
-    index.search(&words.parse().unwrap(), 10).unwrap().iter().filter(|hit| hit.kind == "exchange").count()
+    index.search(&words.parse().unwrap(), 10, &|_| None).unwrap().iter().filter(|hit| hit.kind == "exchange").count()
 }
 
 #[test]
@@ -90,6 +90,15 @@ fn an_exchange_tells_its_types_its_bytes_on_the_wire_and_when_it_was_complete() 
 }
 
 #[test]
+fn a_hit_in_a_coded_body_shows_its_words() {
+    let sample = story(true);
+    let (_dir, index) = indexed(&sample, 100);
+    let journal = |leaf| sample.records.iter().find(|record| record.leaf == leaf).cloned();
+    let hits = index.search(&"marvellous kind:exchange".parse().unwrap(), 10, &journal).unwrap();
+    assert!(hits[0].marked.contains(&("marvellous".into(), true)), "{:?}", hits[0].marked);
+}
+
+#[test]
 fn words_in_a_coded_body_are_found_once_it_is_complete() {
     let (_dir, index) = indexed(&story(true), 100);
     assert_eq!((hits(&index, "splendid"), hits(&index, "marvellous")), (1, 1));
@@ -113,4 +122,23 @@ proptest! {
         }
         prop_assert_eq!(hits(&whole, "marvellous"), hits(&cut, "marvellous"));
     }
+}
+
+#[test]
+fn a_credential_in_use_is_a_note_of_its_session() {
+    let mut sample = Sample::new();
+    let (run, session) = (sample.run_id(), sample.session_id());
+    sample.start_run(run, &["crewai", "run"]);
+    sample.open_session(run, session, "127.9.0.1:5432");
+    let injected =
+        Injected { target: "orders-db".into(), credential: "file:/etc/orders".into(), user: "crew_ro".into() };
+    sample.add(injected, |event| event.in_session(run, session));
+    let (_dir, index) = indexed(&sample, 1);
+    let notes = index.notes_of_session(&session.to_string()).unwrap();
+    assert_eq!(notes.len(), 1);
+    assert_eq!(notes[0].code, "injected");
+    assert_eq!(
+        notes[0].text,
+        "crewtap logs in to orders-db as crew_ro with the catalog's credential (file:/etc/orders)"
+    );
 }

@@ -6,16 +6,21 @@ use super::sample::Sample;
 use super::{Hit, Index, Indexer, Query};
 
 fn story() -> (tempfile::TempDir, Index) {
+    let (_, dir, index) = recorded_story();
+    (dir, index)
+}
+
+fn recorded_story() -> (Sample, tempfile::TempDir, Index) {
     let (sample, ..) = Sample::story();
     let dir = tempfile::tempdir().unwrap();
     let mut indexer = Indexer::open(dir.path(), |_| None).unwrap();
     indexer.apply(&sample.records).unwrap();
     let index = Index::open(dir.path()).unwrap();
-    (dir, index)
+    (sample, dir, index)
 }
 
 fn search(index: &Index, query: &str) -> Vec<Hit> {
-    index.search(&query.parse::<Query>().unwrap(), 100).unwrap()
+    index.search(&query.parse::<Query>().unwrap(), 100, &|_| None).unwrap()
 }
 
 fn kinds(index: &Index, query: &str) -> Vec<String> {
@@ -69,7 +74,9 @@ fn every_kind_of_term_finds_what_it_should() {
 
 #[test]
 fn a_hit_shows_what_matched() {
-    let (_dir, index) = story();
+    let (sample, _dir, index) = recorded_story();
+    let journal = |leaf| sample.records.iter().find(|record| record.leaf == leaf).cloned();
+    let search = |index: &Index, query: &str| index.search(&query.parse().unwrap(), 100, &journal).unwrap();
     let hit = search(&index, "revenue").remove(0);
     assert!(hit.snippet.unwrap().contains("quarterly revenue"));
     assert!(hit.marked.contains(&("revenue".into(), true)), "{:?}", hit.marked);
@@ -77,6 +84,8 @@ fn a_hit_shows_what_matched() {
     assert_eq!(by_column.snippet, None);
     let process = search(&index, "git status").remove(0);
     assert_eq!((process.kind.as_str(), process.snippet.is_some()), ("process", true));
+    let unread = index.search(&"revenue".parse().unwrap(), 100, &|_| None).unwrap().remove(0);
+    assert_eq!((unread.kind, unread.snippet), ("session".into(), None), "without the journal");
 }
 
 #[test]
@@ -95,7 +104,7 @@ proptest! {
     fn nothing_typed_is_syntax(query in "[-\"*:a-z0-9(){}^+' %_\\[\\]?;~.,<>ANDORNEAR]{1,40}|\\PC{1,20}") {
         thread_local!(static STORY: (tempfile::TempDir, Index) = story());
         if let Ok(query) = query.parse::<Query>() {
-            STORY.with(|(_, index)| index.search(&query, 5).map(drop)).unwrap();
+            STORY.with(|(_, index)| index.search(&query, 5, &|_| None).map(drop)).unwrap();
         }
     }
 

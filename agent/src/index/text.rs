@@ -19,6 +19,10 @@ pub(super) fn searchable<'p>(payload: &'p [u8], offset: u64, protocol: &str) -> 
         return None;
     }
     let bytes = payload.get(..SEARCHED_PAYLOAD_BYTES).unwrap_or(payload);
+    if is_plain(bytes) {
+        let text = std::str::from_utf8(bytes).unwrap_or_default();
+        return (!text.trim_ascii().is_empty()).then_some(Cow::Borrowed(text));
+    }
     let text = if is_text(bytes) { text(bytes) } else { Cow::Owned(printable_runs(bytes)) };
     (!text.trim().is_empty()).then_some(text)
 }
@@ -26,6 +30,12 @@ pub(super) fn searchable<'p>(payload: &'p [u8], offset: u64, protocol: &str) -> 
 /// A TLS record's header, or a protocol that ends in ciphertext after its greeting.
 fn is_ciphertext(payload: &[u8], protocol: &str) -> bool {
     protocol == "tls" || matches!(payload, [0x14..=0x17, 3, 0..=4, ..])
+}
+
+/// Whether bytes are ASCII without a control character: most of what passes, told in one go without a branch for each byte.
+fn is_plain(bytes: &[u8]) -> bool {
+    let is_odd = |byte: u8| byte >= 0x7f || byte < 0x20 && !matches!(byte, b'\t' | b'\n' | b'\r');
+    bytes.chunks(256).all(|chunk| !chunk.iter().fold(false, |odd, byte| odd | is_odd(*byte)))
 }
 
 /// Whether bytes are text to a reader: printable for the most part, and UTF-8 but for a character cut at either end.

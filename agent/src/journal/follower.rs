@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use crewtap_core::bodies;
 use crewtap_core::chain::Record;
+use crewtap_core::chain::frame::Frame;
 use crewtap_core::chain::note::{SignedTree, SignerKey};
 use crewtap_core::chain::tree::Tree;
 use crewtap_core::event::Event;
@@ -21,6 +22,9 @@ use super::segment::Spare;
 use super::signed::{self, Tiles};
 use super::{JournalError, Shared, Sink, locked};
 use crate::clock;
+
+/// Below the threads that move bytes, and above what only tidies up.
+const NICE: i32 = 5;
 
 /// How far the follower is.
 #[derive(Clone, Debug, Default)]
@@ -40,6 +44,8 @@ pub(super) struct Progress {
 struct Wishes {
     /// Sign as soon as all records before this number are in the tree.
     sign: u64,
+    /// The sink is to have all records before this number at once.
+    feed: u64,
     /// A wish came in since the follower last looked.
     fresh: bool,
     stop: bool,
@@ -62,6 +68,14 @@ impl Desk {
     pub(super) fn sign(&self, end: u64) {
         let mut wishes = locked(&self.wishes);
         wishes.sign = wishes.sign.max(end);
+        wishes.fresh = true;
+        self.wake.notify_one();
+    }
+
+    /// Asks that the sink gets all records before `end` without delay.
+    pub(super) fn feed(&self, end: u64) {
+        let mut wishes = locked(&self.wishes);
+        wishes.feed = wishes.feed.max(end);
         wishes.fresh = true;
         self.wake.notify_one();
     }
@@ -98,10 +112,87 @@ pub(super) struct Follower {
     pub(super) tiles: Tiles,
     pub(super) signer: SignerKey,
     pub(super) cursor: Cursor,
-    /// The sink, and where it is.
-    pub(super) sink: Option<(Cursor, Sink)>,
+    pub(super) sink: Option<Feed>,
     pub(super) checkpoints: Checkpoints,
     pub(super) pause: Pause,
+    pub(super) pace: Pace,
+}
+
+/// How fast records come: while they come fast, the sink waits for a quieter moment.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    /// When was looked, and how many records there were.
+    last: Option<(Instant, u64)>,
+    is_fast: bool,
+}
+
+impl Pace {
+    fn look(&mut self, end: u64) {
+        let now = Instant::now();
+        let Some((at, count)) = self.last else {
+            self.last = Some((now, end));
+            return;
+        };
+        let since = now - at;
+        if since >= limits::FOLLOW_INTERVAL {
+            let per_second = (end - count).saturating_mul(1000) / u64::try_from(since.as_millis()).unwrap_or(1).max(1);
+            self.is_fast = per_second >= limits::INDEX_DEFERRED_AT;
+            self.last = Some((now, end));
+        }
+    }
+}
+
+/// The sink, and where it is.
+pub(super) struct Feed {
+    sink: Sink,
+    /// Stands behind the last record that the sink has taken.
+    cursor: Cursor,
+    /// Records behind that which the tree has just got: they wait for others, so that the sink gets few and large batches.
+    waiting: Vec<Record>,
+    /// The number behind them, and their bytes.
+    reach: u64,
+    bytes: usize,
+    /// Since when the first of them waits.
+    since: Instant,
+}
+
+impl Feed {
+    pub(super) fn new(cursor: Cursor, sink: Sink) -> Self {
+        let reach = cursor.position();
+        Self { sink, cursor, waiting: Vec::new(), reach, bytes: 0, since: Instant::now() }
+    }
+
+    fn add(&mut self, frame: Frame<'_>) {
+        if self.reach == self.cursor.position() {
+            self.since = Instant::now();
+        }
+        self.reach = frame.seq + 1;
+        self.bytes += frame.event.len() + frame.bytes().unwrap_or_default().len();
+        self.waiting.extend(Record::try_from(frame).ok());
+    }
+
+    fn is_full(&self) -> bool {
+        self.bytes >= limits::FOLLOW_BATCH_BYTES || self.waiting.len() >= limits::FOLLOW_BATCH_EVENTS
+    }
+
+    /// Nothing waits any more: it is read again.
+    fn forget(&mut self) {
+        self.waiting.clear();
+        (self.reach, self.bytes) = (self.cursor.position(), 0);
+    }
+
+    /// Gives the sink what waits.
+    fn give(&mut self) -> Result<(), String> {
+        if self.reach == self.cursor.position() {
+            return Ok(());
+        }
+        let given = if self.waiting.is_empty() { Ok(()) } else { (self.sink)(&self.waiting) };
+        if given.is_ok() {
+            self.cursor = self.cursor.again(self.reach);
+        }
+        self.forget();
+        given
+    }
 }
 
 /// What is known of the last checkpoint.
@@ -139,6 +230,8 @@ impl Follower {
     /// The thread's work, until it is told to stop and everything is in the tree and signed, as far as that goes.
     pub(super) fn run(mut self, shared: &Shared) -> Result<(), JournalError> {
         let _ended = Ended(&shared.desk);
+        // Traffic goes first: what is behind catches up when there is time. Without it the thread takes its share.
+        let _ = rustix::process::setpriority_process(None, NICE);
         let mut idle = limits::FOLLOW_INTERVAL;
         self.report(shared);
         if let Some(untold) = self.checkpoints.untold.take() {
@@ -152,8 +245,13 @@ impl Follower {
             let end = shared.end();
             let before = (self.cursor.position(), self.fed());
             self.keep_spare(shared);
-            let followed = self.follow(end);
-            self.feed(end);
+            self.pace.look(end);
+            let deferred = !stop && self.is_deferred(shared, end);
+            let followed = self.follow(end, deferred);
+            self.give(shared, stop);
+            if !deferred {
+                self.feed(end);
+            }
             self.report(shared);
             if stop {
                 if followed.is_err() || (self.cursor.position() < end && self.cursor.position() > before.0) {
@@ -168,7 +266,13 @@ impl Follower {
                 Self::fail(shared, &error);
             }
             let moved = before != (self.cursor.position(), self.fed());
-            idle = if moved { limits::FOLLOW_INTERVAL } else { (idle * 2).min(limits::FOLLOW_IDLE_INTERVAL) };
+            idle = match moved {
+                // Nobody waits for an interval while there is work.
+                true if self.cursor.position() < shared.end() => Duration::ZERO,
+                true if !deferred && self.reach() < shared.end() => Duration::ZERO,
+                true => limits::FOLLOW_INTERVAL,
+                false => (idle * 2).clamp(limits::FOLLOW_INTERVAL, limits::FOLLOW_IDLE_INTERVAL),
+            };
         }
     }
 
@@ -176,6 +280,7 @@ impl Follower {
     fn finish(&mut self, shared: &Shared, end: u64) -> Result<(), JournalError> {
         while self.fed() < end && self.sink.is_some() {
             let before = self.fed();
+            self.give(shared, true);
             self.feed(end);
             if self.fed() == before {
                 break;
@@ -188,8 +293,14 @@ impl Follower {
         Ok(())
     }
 
+    /// Records that the sink has taken.
     fn fed(&self) -> u64 {
-        self.sink.as_ref().map_or(u64::MAX, |(cursor, _)| cursor.position())
+        self.sink.as_ref().map_or(u64::MAX, |feed| feed.cursor.position())
+    }
+
+    /// Those, and the ones that wait for it.
+    fn reach(&self) -> u64 {
+        self.sink.as_ref().map_or(u64::MAX, |feed| feed.reach)
     }
 
     fn report(&self, shared: &Shared) {
@@ -209,61 +320,80 @@ impl Follower {
     }
 
     /// Takes one batch of records into the tree.
-    fn follow(&mut self, end: u64) -> Result<(), JournalError> {
+    fn follow(&mut self, end: u64, deferred: bool) -> Result<(), JournalError> {
         if self.cursor.position() >= end || !is_due(self.pause.tree) {
             return Ok(());
         }
         let known = self.tree.clone();
-        let outcome = self.take_batch(end);
+        let outcome = self.take_batch(end, deferred);
         if outcome.is_err() {
             self.cursor = self.cursor.again(known.size());
             self.tree = known;
+            // What of the batch waits for the sink is not in the tree after all.
+            self.sink.iter_mut().for_each(Feed::forget);
         }
         outcome
     }
 
-    fn take_batch(&mut self, end: u64) -> Result<(), JournalError> {
-        let (mut bytes, mut shared) = (0, Vec::new());
-        let in_step = self.sink.as_ref().is_some_and(|(cursor, _)| cursor.position() == self.cursor.position())
-            && is_due(self.pause.sink);
+    fn take_batch(&mut self, end: u64, deferred: bool) -> Result<(), JournalError> {
+        let (mut bytes, mut count) = (0, 0);
+        let in_step = self.reach() == self.cursor.position() && is_due(self.pause.sink) && !deferred;
+        let mut feed = self.sink.as_mut().filter(|_| in_step);
         while self.cursor.position() < end
             && bytes < limits::FOLLOW_BATCH_BYTES
-            && shared.len() < limits::INDEX_BATCH_EVENTS
+            && count < limits::FOLLOW_BATCH_EVENTS
+            && !feed.as_ref().is_some_and(|feed| feed.is_full())
         {
             let Some(frame) = self.cursor.next_frame().map_err(JournalError::Behind)? else { break };
             bytes += frame.event.len() + frame.bytes().unwrap_or_default().len();
+            count += 1;
             let tiles = &mut self.tiles;
             self.tree
                 .push(frame.leaf(), |tile| tiles.write(tile).map(drop))
                 .map_err(|e| JournalError::io("write a tile", &PathBuf::from("journal/tile"), e))?;
             self.checkpoints.active |= self.checkpoints.told != Some(frame.seq);
-            if in_step {
-                shared.extend(Record::try_from(frame).ok());
-            }
-        }
-        if let Some((cursor, sink)) = self.sink.as_mut().filter(|_| in_step) {
-            match sink(&shared) {
-                Ok(()) => *cursor = self.cursor.again(self.cursor.position()),
-                Err(why) => {
-                    tracing::warn!("the index did not take {} records: {why}", shared.len());
-                    self.pause.sink = Some(later());
-                }
+            if let Some(feed) = &mut feed {
+                feed.add(frame);
             }
         }
         Ok(())
     }
 
-    /// Brings the sink after the tree, where it fell behind.
-    fn feed(&mut self, end: u64) {
-        let Some((cursor, sink)) = &mut self.sink else { return };
-        let from = cursor.position();
-        if from >= end.min(self.cursor.position()) || !is_due(self.pause.sink) {
+    /// Whether the sink waits: records come fast, nobody asks for what it has, and it is not far behind.
+    fn is_deferred(&self, shared: &Shared, end: u64) -> bool {
+        let fed = self.fed();
+        self.pace.is_fast
+            && locked(&shared.desk.wishes).feed <= fed
+            && end.saturating_sub(fed) < limits::INDEX_BEHIND_MAX
+    }
+
+    /// Gives the sink what waits for it, when that is enough, or for long enough, or somebody asks for it.
+    fn give(&mut self, shared: &Shared, now: bool) {
+        let Some(feed) = &mut self.sink else { return };
+        let wished = locked(&shared.desk.wishes).feed;
+        let asked = wished > feed.cursor.position() && feed.reach >= wished;
+        if !(now || asked || feed.is_full() || feed.since.elapsed() >= limits::INDEX_LINGER) {
             return;
         }
+        let count = feed.waiting.len();
+        if let Err(why) = feed.give() {
+            tracing::warn!("the index did not take {count} records: {why}");
+            self.pause.sink = Some(later());
+        }
+    }
+
+    /// Brings the sink after the tree, where it fell behind.
+    fn feed(&mut self, end: u64) {
+        let Some(feed) = &mut self.sink else { return };
+        let from = feed.cursor.position();
+        if feed.reach > from || from >= end.min(self.cursor.position()) || !is_due(self.pause.sink) {
+            return;
+        }
+        let Feed { cursor, sink, .. } = feed;
         let (mut bytes, mut batch) = (0, Vec::new());
         let mut broken = None;
         // A record behind `end` must not be read: the cursor goes on, and it would be missing.
-        while cursor.position() < end && bytes < limits::FOLLOW_BATCH_BYTES && batch.len() < limits::INDEX_BATCH_EVENTS
+        while cursor.position() < end && bytes < limits::FOLLOW_BATCH_BYTES && batch.len() < limits::FOLLOW_BATCH_EVENTS
         {
             match cursor.next_record() {
                 Ok(Some(record)) => {
@@ -290,6 +420,7 @@ impl Follower {
                 self.pause.sink = Some(later());
             }
         }
+        feed.forget();
     }
 
     fn sign_if_due(&mut self, shared: &Shared) -> Result<(), JournalError> {

@@ -40,7 +40,7 @@ pub use store::{GROUP, Layout};
 pub use verify::{Report, verify};
 
 use crate::clock;
-use follower::{Checkpoints, Desk, Follower, Pause};
+use follower::{Checkpoints, Desk, Feed, Follower, Pace, Pause};
 use reader::Cursor;
 use seal::{Sealer, Sealing};
 use store::{Keys, Lock};
@@ -289,9 +289,10 @@ impl Journal {
             tree: ready.tree,
             tiles: ready.tiles,
             signer: keys.signer,
-            sink: sink.map(|(from, sink)| (Cursor::new(reader, from), sink)),
+            sink: sink.map(|(from, sink)| Feed::new(Cursor::new(reader, from), sink)),
             checkpoints: Checkpoints { signed, untold: ready.end.untold, ..Checkpoints::default() },
             pause: Pause::default(),
+            pace: Pace::default(),
         };
         let threads = spawn(&shared, follower, sealer, lock)?;
         let (durability, store_key) = (options.durability, keys.store);
@@ -353,7 +354,9 @@ impl Journal {
     /// # Errors
     /// When the journal is closed before.
     pub async fn caught_up(&self, leaf: u64) -> Result<(), JournalError> {
-        let mut progress = self.inner.shared.desk.progress.subscribe();
+        let desk = &self.inner.shared.desk;
+        let mut progress = desk.progress.subscribe();
+        desk.feed(leaf.saturating_add(1));
         let done = progress.wait_for(|now| now.fed > leaf || now.ended).await;
         let done = done.map_err(|_| JournalError::Closed)?;
         if done.fed > leaf { Ok(()) } else { Err(JournalError::Closed) }

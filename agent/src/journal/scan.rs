@@ -16,11 +16,19 @@ pub(super) struct Window {
     file: View,
     start: u64,
     bytes: Vec<u8>,
+    /// Bytes of the next read: few where one comes back to the end of a file that grows, many in the middle of one.
+    ahead: usize,
 }
 
 impl Window {
     pub(super) fn new(source: Arc<Source>) -> Self {
-        Self { file: View::new(source), start: 0, bytes: Vec::new() }
+        Self { file: View::new(source), start: 0, bytes: Vec::new(), ahead: limits::JOURNAL_READ_BYTES_MIN }
+    }
+
+    /// What is at hand may be older than what is written by now.
+    fn forget(&mut self) {
+        self.bytes.clear();
+        self.ahead = limits::JOURNAL_READ_BYTES_MIN;
     }
 
     /// `len` bytes at `offset`; fewer at the end of the file.
@@ -54,7 +62,8 @@ impl Window {
             _ => self.bytes.clear(),
         }
         self.start = offset;
-        let want = len.max(limits::JOURNAL_READ_BYTES);
+        let want = len.max(self.ahead);
+        self.ahead = (self.ahead * 2).min(limits::JOURNAL_READ_BYTES);
         let mut filled = self.bytes.len();
         self.bytes.resize(want.max(filled), 0);
         while filled < want {
@@ -143,7 +152,13 @@ impl Scan {
     /// Goes to what stands next. After an [`Found::End`] it may be called again: the file may have grown.
     pub(super) fn step(&mut self) -> io::Result<Found> {
         let offset = self.offset;
-        let (seq, bytes) = match self.decode(offset)? {
+        let mut found = self.decode(offset)?;
+        if found.is_err() {
+            // Before anything is searched for: to the end of a segment is a long way.
+            self.window.forget();
+            found = self.decode(offset)?;
+        }
+        let (seq, bytes) = match found {
             Ok(found) => found,
             Err(fault) => return self.resume(fault),
         };
@@ -190,7 +205,7 @@ impl Scan {
         let mut at = offset;
         loop {
             let view = self.window.view(at)?;
-            let Some(skip) = view.iter().position(|byte| *byte != 0) else {
+            let Some(skip) = first_written(view) else {
                 at += view.len() as u64;
                 if view.is_empty() {
                     return Ok(Found::End { offset, garbage });
@@ -221,4 +236,19 @@ impl Scan {
         }
         Ok(None)
     }
+}
+
+/// The first byte that is not zero. It is near, or behind the megabytes of zeros that a segment ends with: those are passed
+/// over in blocks.
+fn first_written(bytes: &[u8]) -> Option<usize> {
+    const NEAR: usize = 64;
+    const BLOCK: usize = 1024;
+    let (near, far) = bytes.split_at(bytes.len().min(NEAR));
+    if let Some(at) = near.iter().position(|byte| *byte != 0) {
+        return Some(at);
+    }
+    // Compared as memory is: a loop over bytes is slow where the compiler does not make it one.
+    let is_written = |block: &[u8]| Some(block) != [0; BLOCK].get(..block.len());
+    let block = far.chunks(BLOCK).position(is_written)? * BLOCK;
+    far.get(block..)?.iter().position(|byte| *byte != 0).map(|at| NEAR + block + at)
 }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use crewtap_core::chain::frame;
 use crewtap_core::chain::seal::{self, Part, TablesFault};
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use zstd::zstd_safe::{self, DParameter};
 
 /// Largest window of a part, as a power of two: a part is one segment of at most 2^25 bytes.
@@ -50,6 +51,9 @@ impl Source {
     }
 
     pub(super) fn of(file: File) -> io::Result<Self> {
+        // The end of a segment that grows is read again and again, and behind it are only zeros: read ahead, they would come as
+        // one large folio, in which each small write afterwards looks at every block (ext4).
+        let _ = posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_RANDOM);
         let len = file.metadata()?.len();
         let (mut head, mut foot) = ([0; seal::ZSTD_MAGIC.len()], [0; seal::FOOTER_BYTES]);
         let end = len.saturating_sub(seal::FOOTER_BYTES as u64);
@@ -59,6 +63,7 @@ impl Source {
         if is_plain {
             return Ok(Self::Plain(file));
         }
+        let _ = posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_NORMAL);
         let tables = seal::tables_bytes(&foot).and_then(|bytes| Some((bytes, len.checked_sub(bytes as u64)?)));
         let parts = match tables {
             Some((bytes, at)) => {

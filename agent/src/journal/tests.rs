@@ -156,6 +156,23 @@ fn a_sink_that_fails_gets_everything_once_and_in_order() {
 }
 
 #[test]
+fn a_sink_behind_fast_records_gets_the_rest_when_it_is_quiet_and_at_once_when_asked() {
+    let dir = TempDir::new().unwrap();
+    let (to, from) = std::sync::mpsc::sync_channel(65_536);
+    let sink: Sink =
+        Box::new(move |records| records.iter().try_for_each(|record| to.send(record.leaf)).map_err(|e| e.to_string()));
+    let journal = Journal::open(dir.path(), &small(), Some((0, sink))).unwrap();
+    let fast = |count: u32| (0..count).fold(0, |_, n| add(&journal, &n.to_string(), b"").first);
+    let quiet = fast(20_000);
+    let got = std::iter::from_fn(|| from.recv_timeout(std::time::Duration::from_secs(20)).ok());
+    let got: Vec<u64> = got.take_while(|leaf| *leaf < quiet).collect();
+    assert!(got.iter().copied().eq(0..quiet), "{} of {quiet}", got.len());
+    let asked = fast(20_000);
+    wait(journal.caught_up(asked)).unwrap();
+    assert!(from.try_iter().any(|leaf| leaf == asked));
+}
+
+#[test]
 fn disk_durability_is_shared_by_all_who_wait() {
     let dir = TempDir::new().unwrap();
     let options = Options { durability: Durability::Disk, ..small() };
