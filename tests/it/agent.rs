@@ -34,6 +34,13 @@ fn try_pid(data_dir: &Path) -> Option<u32> {
     Some(Client::connect(data_dir).ok()?.status().ok()?.pid)
 }
 
+/// Waits until the host's agent, if there is one, has found that it has nothing to do and has ended.
+pub(crate) fn wait_idle(host: &Host) {
+    if let Some(pid) = try_pid(&host.data_dir()) {
+        wait_gone(pid);
+    }
+}
+
 /// Sends a signal.
 pub(crate) fn signal(pid: u32, signal: Signal) {
     kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), signal).unwrap();

@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
 use crewtap_tests::host::crewtap;
-use crewtap_tests::world::{World, within};
+use crewtap_tests::world::{Statement, World, within};
 
 /// The key that [`World::as_crew`] exports.
 const KEY: &[u8] = b"sk-proj-demo-0123456789abcdefghijklmnopqrstuvwxyz";
@@ -39,6 +39,17 @@ fn ask(world: &World, evidence: &Path, words: &[&str]) -> Result<String> {
     world.run_for_output(command.args(words).arg("--data-dir").arg(evidence))
 }
 
+/// What the crew's `psycopg` asked and got, and what its `SQLAlchemy` wrote, with values.
+fn check_statements(statements: &[Statement]) {
+    let row = |cells: &[&str]| cells.iter().map(|cell| Some((*cell).to_owned())).collect::<Vec<_>>();
+    let of = |word: &str| statements.iter().find(|statement| statement.text.contains(word)).expect("a statement");
+    let orders = [row(&["1001", "7731", "A-100", "1840.00"]), row(&["1004", "7740", "B-200", "2215.50"])];
+    assert_eq!(of("amount > 1000").rows, orders);
+    let report = of("INSERT INTO reports");
+    assert!(report.parameters.contains("= 'B-200 is out of stock'"), "{report:?}");
+    assert_eq!(report.rows, [row(&["1"])]);
+}
+
 #[test]
 fn the_sessions_of_a_real_crew_are_the_connections_in_the_servers_logs() {
     let recorded = within(|world| {
@@ -53,13 +64,14 @@ fn the_sessions_of_a_real_crew_are_the_connections_in_the_servers_logs() {
         let shown = show(id)?;
         let sessions = world.compare(&shown)?;
         let exchanges = world.compare_exchanges(id, show)?;
+        let statements = world.compare_statements(id, show)?;
         ask(world, &evidence, &["verify"])?;
         let keys = containing(&evidence, KEY)?;
-        Ok((run, sessions, exchanges, shown, keys))
+        Ok((run, sessions, exchanges, statements, shown, keys))
     });
-    let (run, sessions, exchanges, shown, keys) = recorded.expect("a recorded crew");
+    let (run, sessions, exchanges, statements, shown, keys) = recorded.expect("a recorded crew");
     assert!(exchanges >= 10, "{exchanges}");
-    assert_eq!(run["exchanges"], exchanges, "{run}");
+    check_statements(&statements);
     let opened = |row: &serde_json::Value| row["table"] == "sessions" && !row["sni"].is_null();
     for session in shown.lines().map(|line| serde_json::from_str(line).unwrap()).filter(opened) {
         assert_eq!((&session["tls"], &session["proof"]), (&"verified".into(), &"certificate".into()), "{session}");

@@ -6,6 +6,7 @@ mod defects;
 mod ends;
 mod ground;
 mod hello;
+mod large;
 mod matrix;
 mod opened;
 mod passed;

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, missing_docs)]
 
 mod agent;
+mod catalog;
 mod crew;
 mod facts;
 mod fault;
@@ -13,6 +14,7 @@ mod load;
 mod names;
 mod overlay;
 mod overlay_exec;
+mod postgres;
 mod record;
 mod redaction;
 mod relay;

@@ -6,4 +6,5 @@
 
 pub mod host;
 pub mod peer;
+pub mod postgres;
 pub mod world;

@@ -22,6 +22,7 @@ mod network;
 mod paths;
 mod servers;
 mod signals;
+mod statements;
 mod trust;
 
 use std::fs;
@@ -32,8 +33,9 @@ use anyhow::{Context, Result, anyhow, ensure};
 
 pub use accepted::{Accepted, Server};
 pub use accounts::CrewUser;
-pub use paths::{cache_dir, clients_project, crew_project, postgres_bin};
+pub use paths::{cache_dir, clients_project, crew_project, node_clients, postgres_18, postgres_bin};
 pub use signals::Interrupts;
+pub use statements::Statement;
 
 /// Names that the world's name server knows, with their addresses. Those with two families make clients sort and choose,
 /// as they do outside.
@@ -254,6 +256,15 @@ impl World {
     /// When they are not the same; it names the first differences.
     pub fn compare_exchanges(&self, run: &str, show: impl Fn(&str) -> Result<String>) -> Result<usize> {
         exchanges::compare(&self.directory, run, show)
+    }
+
+    /// Compares the statements on record, and their values, with those that the database says it ran, both ways; all of them,
+    /// with their rows. `show` answers `crewtap show ID --all --json`.
+    ///
+    /// # Errors
+    /// When they are not the same; it names the first differences.
+    pub fn compare_statements(&self, run: &str, show: impl Fn(&str) -> Result<String>) -> Result<Vec<Statement>> {
+        statements::compare(&self.directory, run, show)
     }
 
     /// Compares the sessions that `crewtap show RUN --json` has printed with [`World::accepted`], both ways; how many

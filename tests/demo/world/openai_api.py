@@ -29,8 +29,7 @@ SCRIPT = {
     ),
     "File a report": (
         [
-            [("query_orders", {"sql": "INSERT INTO reports (order_id, finding)"
-                                      " VALUES (1004, 'B-200 is out of stock') RETURNING id"})],
+            [("file_report", {"order_id": 1004, "finding": "B-200 is out of stock"})],
         ],
         "Report 1 is filed: order 1004 cannot be delivered.",
     ),

@@ -3,6 +3,7 @@
 use crewtap_tests::host::{Host, succeeded};
 
 use super::*;
+use crate::agent;
 
 /// The text `{"answer":"the hidden wombat sleeps","n":[1,2]}` in three codings.
 const CODED: &[(&str, &[u8])] = &[
@@ -112,6 +113,7 @@ fn a_reindex_gives_the_same_exchanges() {
     let before = everything();
     let columns: Vec<_> = exchanges(&host).iter().map(|row| row["outcome"].as_str().unwrap().to_owned()).collect();
     assert_eq!(columns, ["success", "success", "aborted", "blocked"]);
+    agent::wait_idle(&host);
     let _out = succeeded(&host.crewtap(&["reindex"]).output().unwrap());
     assert_eq!(everything(), before);
 }

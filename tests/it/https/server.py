@@ -144,6 +144,29 @@ def api(connection, server):
     Answers(connection, connection.getpeername(), None)
 
 
+def bulk(connection, server):
+    """Takes a large body, answers with one as large, and notes what both were."""
+    lines, length = connection.makefile("rb"), 0
+    while line := lines.readline().strip():
+        if line.lower().startswith(b"content-length:"):
+            length = int(line.partition(b":")[2])
+    got, sent, block = hashlib.sha256(), hashlib.sha256(), bytes(range(255)) * 4096
+    left = length
+    while left:
+        more = lines.read(min(1 << 20, left))
+        if not more:
+            raise OSError("the body ends before its end")
+        got.update(more)
+        left -= len(more)
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % length)
+    while left < length:
+        one = block[: length - left]
+        sent.update(one)
+        connection.sendall(one)
+        left += len(one)
+    note(server, {"got": got.hexdigest(), "sent": sent.hexdigest()})
+
+
 def greets(connection, server):
     """Speaks first, as SMTP does, then echoes lines until it is told QUIT."""
     connection.sendall(b"220 mail.test ESMTP\r\n")
@@ -195,7 +218,7 @@ def ended(connection):
         pass
 
 
-TALKS = {talk.__name__: talk for talk in (web, api, greets, echo, cut, whole, after_end)}
+TALKS = {talk.__name__: talk for talk in (web, api, bulk, greets, echo, cut, whole, after_end)}
 
 
 def serve(server, listener):

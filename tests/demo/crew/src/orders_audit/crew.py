@@ -4,7 +4,13 @@ from crewai import LLM, Agent, Crew, Process, Task
 from crewai.agents.agent_builder.base_agent import BaseAgent
 from crewai.project import CrewBase, agent, crew, task
 
-from orders_audit.tools.company import customer_register, query_orders, run_on_warehouse_host, stock_level
+from orders_audit.tools.company import (
+    customer_register,
+    file_report,
+    query_orders,
+    run_on_warehouse_host,
+    stock_level,
+)
 
 
 @CrewBase
@@ -19,7 +25,7 @@ class OrdersAudit:
         return Agent(
             config=self.agents_config["order_analyst"],
             llm=LLM(model="gpt-4o-mini"),
-            tools=[query_orders, customer_register],
+            tools=[query_orders, customer_register, file_report],
             verbose=True,
         )
 

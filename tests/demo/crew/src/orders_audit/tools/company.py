@@ -6,6 +6,7 @@ import httpx
 import paramiko
 import psycopg
 import requests
+import sqlalchemy
 from crewai.tools import tool
 
 DATABASE = os.environ.get("ORDERS_DATABASE", "postgresql://crew:orders-demo@pg.internal/orders")
@@ -19,6 +20,17 @@ def query_orders(sql: str) -> str:
     with psycopg.connect(DATABASE, connect_timeout=10) as connection:
         cursor = connection.execute(sql)
         return str(cursor.fetchall() if cursor.description else cursor.rowcount)
+
+
+@tool("file_report")
+def file_report(order_id: int, finding: str) -> str:
+    """File a finding about an order, and return the report's number."""
+    engine = sqlalchemy.create_engine(DATABASE.replace("postgresql://", "postgresql+psycopg://"))
+    statement = sqlalchemy.text("INSERT INTO reports (order_id, finding) VALUES (:order_id, :finding) RETURNING id")
+    with engine.begin() as connection:
+        number = connection.execute(statement, {"order_id": order_id, "finding": finding}).scalar_one()
+    engine.dispose()
+    return f"report {number}"
 
 
 @tool("customer_register")

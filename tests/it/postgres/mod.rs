@@ -1,0 +1,18 @@
+//! PostgreSQL, through crewtap and beside it.
+
+mod broken;
+mod bulk;
+mod cancelled;
+mod captured;
+mod entered;
+mod evasion;
+mod gatehouse;
+mod ground;
+mod held;
+mod injected;
+mod kinds;
+mod login;
+mod matrix;
+mod pgbench;
+mod searched;
+mod transparent;
