@@ -3,6 +3,8 @@
 //! Never a test: a shared machine decides the absolute figures. Everything runs in a network namespace of its own.
 
 mod http;
+mod postgres;
+mod streams;
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -17,12 +19,28 @@ use crate::shell::{clone_root, is_root, loudly, quietly};
 /// What the user may choose.
 #[derive(Args)]
 pub struct Options {
+    /// Measure this alone
+    #[arg(value_enum)]
+    only: Option<Arms>,
     /// JSON Lines: name, goal, value, pass
     #[arg(long)]
     json: bool,
     /// Rounds; a ratio is the median over them
     #[arg(long, default_value_t = 7)]
     rounds: usize,
+}
+
+/// What is measured.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Arms {
+    /// Connections and bytes without a protocol
+    Relay,
+    /// HTTPS beside nginx and mitmproxy
+    Http,
+    /// PostgreSQL beside pgbouncer
+    Postgres,
+    /// The journal by itself
+    Journal,
 }
 
 /// One finished measure.
@@ -55,13 +73,22 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     build.current_dir(clone_root()).args(["build", "--release", "-p", "crewtap", "--bins", "--examples"]);
     loudly(&mut build)?;
     let mut lines = Vec::new();
-    let mut place = Place::make()?;
-    attached(&mut place, options.rounds, &mut lines)?;
-    place.start_agent()?;
-    measure(&place, options.rounds, &mut lines)?;
-    drop(place);
-    http::measure(&mut Place::make()?, options.rounds, &mut lines)?;
-    journal(&mut lines)?;
+    let wanted = |arms| options.only.is_none_or(|only| only == arms);
+    if wanted(Arms::Relay) {
+        let mut place = Place::make()?;
+        attached(&mut place, options.rounds, &mut lines)?;
+        place.start_agent()?;
+        measure(&place, options.rounds, &mut lines)?;
+    }
+    if wanted(Arms::Http) {
+        http::measure(&mut Place::make()?, options.rounds, &mut lines)?;
+    }
+    if wanted(Arms::Postgres) {
+        postgres::measure(&mut Place::make()?, options.rounds, &mut lines)?;
+    }
+    if wanted(Arms::Journal) {
+        journal(&mut lines)?;
+    }
     for line in &lines {
         line.print(options.json);
     }
@@ -136,6 +163,13 @@ impl Place {
         let store = self.store();
         let crewtap = release("crewtap");
         self.inside(&[&[&crewtap, "--data-dir", &store, "run", "-q", "--"], words].concat())
+    }
+
+    /// One of crewtap's own words, on the record.
+    fn crewtap(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(release("crewtap"));
+        command.args(["--data-dir", &self.store()]).args(words).stdin(Stdio::null());
+        command
     }
 
     /// Starts a program and waits until it says that it listens.

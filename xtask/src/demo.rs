@@ -141,7 +141,13 @@ fn captured(world: &World, program: &Path) -> Result<ExitCode> {
     let sessions = world.compare(&show(&run)?)?;
     eprintln!("demo: crewtap has recorded {sessions} sessions: the same ones");
     let exchanges = world.compare_exchanges(&run, show)?;
+    let statements = world.compare_statements(&run, show)?;
     eprintln!("demo: and {exchanges} HTTP exchanges, as the servers' own logs have them, bodies equal both ways");
+    let rows: usize = statements.iter().map(|statement| statement.rows.len()).sum();
+    let counted = statements.len();
+    eprintln!(
+        "demo: and {counted} SQL statements with their values, as the database's own log has them, and {rows} rows"
+    );
     Ok(ExitCode::SUCCESS)
 }
 

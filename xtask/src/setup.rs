@@ -1,6 +1,7 @@
 //! `cargo xtask setup`: brings a bare Debian-like machine to where everything here builds and runs. Says what it installs
 //! and why; changes nothing that is already there, and leaves no server running.
 
+mod npm;
 mod packages;
 mod python;
 
@@ -42,6 +43,7 @@ pub fn run(options: &Options) -> Result<()> {
     let cache = cache_dir();
     std::fs::create_dir_all(&cache).with_context(|| format!("cannot create {}", cache.display()))?;
     python::prepare(&cache, options.upgrade)?;
+    npm::prepare(&cache)?;
     if !options.without_deny {
         install_cargo_deny()?;
     }

@@ -11,10 +11,10 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use crewtap_tests::world::cache_dir;
 
-use super::{Line, Place, cpu_seconds, median};
+use super::{Line, Place, cpu_seconds, median, streams};
 use crate::shell::{loudly, quietly};
 
-const ORIGIN: &str = "https://127.0.0.1:7810";
+pub(super) const ORIGIN: &str = "https://127.0.0.1:7810";
 const NGINX: &str = "https://127.0.0.1:7811";
 const MITMPROXY: &str = "https://127.0.0.1:7812";
 
@@ -53,7 +53,9 @@ pub fn measure(place: &mut Place, rounds: usize, lines: &mut Vec<Line>) -> Resul
         keep_alive(place, &peers, connections, rounds, lines)?;
     }
     new_connections(place, &peers, rounds, lines)?;
-    big_body(place, rounds, lines)
+    big_body(place, rounds, lines)?;
+    streams::events(place, &peers.directory, rounds, lines)?;
+    streams::huge(place, &peers.directory, lines)
 }
 
 fn keep_alive(place: &Place, peers: &Peers, connections: u32, rounds: usize, lines: &mut Vec<Line>) -> Result<()> {
@@ -101,33 +103,40 @@ fn new_connections(place: &Place, peers: &Peers, rounds: usize, lines: &mut Vec<
 }
 
 fn big_body(place: &Place, rounds: usize, lines: &mut Vec<Line>) -> Result<()> {
-    let (mut rate, mut cpu) = (vec![], vec![]);
-    for _ in 0..rounds {
-        let fetch = |arm: Arm| -> Result<f64> {
-            let words = ["curl", "-ksS", "-o", "/dev/null", "-w", "%{time_total}", &format!("{ORIGIN}/big")];
-            let said = quietly(&mut arm.command(place, &words))?;
-            said.trim().parse().context("curl told no time")
-        };
-        let direct = fetch(Arm::Direct)?;
-        let before = cpu_seconds(place.agent);
-        let captured = fetch(Arm::Captured)?;
-        #[allow(clippy::cast_precision_loss, reason = "a hundred mebibytes")]
-        cpu.push((cpu_seconds(place.agent) - before) / (BIG_BYTES as f64 / 1e9));
-        rate.push(captured / direct);
+    let names = [
+        ("big", 2.6, "H4 100 MiB over TLS, our time / direct", "H4 100 MiB over TLS, agent CPU"),
+        ("text", 5.0, "H4 100 MiB of text, our time / direct", "H4 100 MiB of text, agent CPU"),
+    ];
+    for (file, goal, of_time, of_cpu) in names {
+        let (mut rate, mut cpu) = (vec![], vec![]);
+        for _ in 0..rounds {
+            let fetch = |arm: Arm| -> Result<f64> {
+                let words = ["curl", "-ksS", "-o", "/dev/null", "-w", "%{time_total}", &format!("{ORIGIN}/{file}")];
+                let said = quietly(&mut arm.command(place, &words))?;
+                said.trim().parse().context("curl told no time")
+            };
+            let direct = fetch(Arm::Direct)?;
+            let before = cpu_seconds(place.agent);
+            let captured = fetch(Arm::Captured)?;
+            #[allow(clippy::cast_precision_loss, reason = "a hundred mebibytes")]
+            cpu.push((cpu_seconds(place.agent) - before) / (BIG_BYTES as f64 / 1e9));
+            rate.push(captured / direct);
+        }
+        lines.push(line(of_time, Some(1.0 / 0.9), median(rate), "x"));
+        lines.push(line(of_cpu, Some(goal), median(cpu), "s/GB"));
     }
-    lines.push(line("H4 100 MiB over TLS, our time / direct", Some(1.0 / 0.9), median(rate), "x"));
-    lines.push(line("H4 100 MiB over TLS, agent CPU", Some(2.6), median(cpu), "s/GB"));
     Ok(())
 }
 
+/// Whether crewtap is in between.
 #[derive(Clone, Copy)]
-enum Arm {
+pub(super) enum Arm {
     Direct,
     Captured,
 }
 
 impl Arm {
-    fn command(self, place: &Place, words: &[&str]) -> Command {
+    pub(super) fn command(self, place: &Place, words: &[&str]) -> Command {
         match self {
             Self::Direct => place.inside(words),
             Self::Captured => place.captured(words),
@@ -180,6 +189,9 @@ impl Peers {
         let body = format!("{{\"text\":\"{}\"}}", "x".repeat(1024 - 11));
         fs::write(directory.join("www/json"), body)?;
         fs::File::create(directory.join("www/big"))?.set_len(BIG_BYTES)?;
+        fs::File::create(directory.join("www/huge"))?.set_len(streams::HUGE_BYTES)?;
+        let text = "{\"role\":\"assistant\",\"content\":\"4711 words of an answer, to be read by somebody\"}\n";
+        fs::write(directory.join("www/text"), text.repeat(usize::try_from(BIG_BYTES)? / text.len()))?;
         let subject =
             ["-subj", "/CN=bench", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", "key.pem", "-out", "cert.pem"];
         let openssl = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"];
@@ -194,6 +206,13 @@ impl Peers {
         )?;
         let pass = "location / { proxy_pass https://origin; proxy_http_version 1.1; proxy_set_header Connection ''; proxy_ssl_session_reuse off; }";
         peers.nginx = peers.nginx(place, "proxy", pass, 7811)?;
+        streams::serve(place, &peers.directory)?;
+        let pass = format!(
+            "location /json {{ return 200; }} location / {{ proxy_pass https://127.0.0.1:{}; proxy_http_version 1.1; \
+             proxy_buffering off; proxy_ssl_session_reuse off; }}",
+            streams::PORT
+        );
+        peers.nginx(place, "events", &pass, streams::NGINX_PORT)?;
         peers.mitmproxy = peers.mitmproxy(place)?;
         Ok(peers)
     }

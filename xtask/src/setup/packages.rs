@@ -28,6 +28,7 @@ const WANTED: &[Wanted] = &[
     wanted("python3-venv", Present::PythonVenv, "the environment that CrewAI is installed into"),
     wanted("postgresql", Present::PostgresServer, "a real PostgreSQL for demo and tests; no cluster is created"),
     wanted("postgresql-client", Present::Program("psql"), "a real PostgreSQL client"),
+    wanted("pgbouncer", Present::Program("pgbouncer"), "the pooler that the bench compares with; not started"),
     wanted("openssh-server", Present::Program("sshd"), "a real SSH server for demo and tests; not started"),
     wanted("openssh-client", Present::Program("ssh"), "a real SSH client"),
     wanted("nginx-light", Present::Program("nginx"), "a real web server for tests; not started"),
@@ -45,6 +46,7 @@ const WANTED: &[Wanted] = &[
     wanted("git", Present::Program("git"), "a real TLS client with libcurl, for tests"),
     wanted("wget", Present::Program("wget"), "a real TLS client with GnuTLS, for tests"),
     wanted("nodejs", Present::Program("node"), "a runtime with roots inside, for tests"),
+    wanted("npm", Present::Program("npm"), "fetches node-postgres and the programs of PostgreSQL 18"),
     wanted("default-jdk-headless", Present::Program("javac"), "a runtime with a key store of its own, for tests"),
 ];
 
@@ -83,6 +85,7 @@ if [ -d /run/systemd/system ]; then
             openssh-server) systemctl disable --quiet ssh.service ssh.socket 2>/dev/null || true ;;
             nginx-light) systemctl disable --quiet nginx.service 2>/dev/null || true ;;
             postgresql) systemctl disable --quiet postgresql.service 2>/dev/null || true ;;
+            pgbouncer) systemctl disable --quiet pgbouncer.service 2>/dev/null || true ;;
         esac
     done
 fi

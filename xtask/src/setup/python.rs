@@ -1,5 +1,5 @@
-//! The Python side: uv, one environment with the newest CrewAI, and one with the clients whose TLS the tests open. Lives
-//! in the cache, outside of the clone; never touches the machine's own Python.
+//! The Python side: uv, one environment with the newest CrewAI, and one with the clients whose connections the tests
+//! open. Lives in the cache, outside of the clone; never touches the machine's own Python.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -47,8 +47,8 @@ pub fn prepare(cache: &Path, upgrade: bool) -> Result<()> {
         place: clients_project(cache),
         program: "uv",
         what: "installing clients",
-        why: "whose TLS the tests open: model providers' libraries, boto3, gRPC and others",
-        told: &["anthropic==", "litellm=="],
+        why: "whose connections the tests open: model providers' libraries, boto3, gRPC, PostgreSQL drivers and others",
+        told: &["anthropic==", "litellm==", "psycopg==", "asyncpg=="],
     };
     // CrewAI and litellm pin what the other wants newer: hence two environments; packages in both are there once.
     crew.prepare(cache, upgrade)?;
@@ -123,7 +123,7 @@ fn uv_command(uv: &Path, cache: &Path) -> Command {
 }
 
 /// Copies the files that differ, so that what Python compiled stays valid.
-fn copy_tree(from: &Path, to: &Path) -> Result<()> {
+pub(super) fn copy_tree(from: &Path, to: &Path) -> Result<()> {
     std::fs::create_dir_all(to).with_context(|| format!("cannot create {}", to.display()))?;
     for entry in std::fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))? {
         let entry = entry?;
