@@ -136,7 +136,7 @@ except OSError: print('error', flush=True){TRY}"
 }
 
 /// How often the journal closes a session, and says that a run has ended.
-fn ends(host: &Host) -> (usize, usize) {
+pub(crate) fn ends(host: &Host) -> (usize, usize) {
     use crewtap_core::event::Body;
     let records = crewtap::journal::Reader::open(&host.data_dir()).unwrap().from(0);
     let bodies: Vec<Body> = records.map(|record| record.unwrap().event.body).collect();

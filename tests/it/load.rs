@@ -1,7 +1,7 @@
 //! Many sessions at once, and much in one: nothing is lost, and the agent's memory does not grow with it.
 
 use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::Mutex;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 use crewtap::journal::Reader;
 use crewtap_core::event::Body;
 use crewtap_core::session::Side;
-use crewtap_tests::host::{Host, succeeded};
+use crewtap_tests::host::Host;
 use crewtap_tests::peer::Peer;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+use crate::digest::Digest;
 use crate::rows::Rows;
 
 const MANY: usize = 1000;
@@ -94,23 +95,6 @@ fn a_thousand_sessions_at_once_are_all_served_and_recorded() {
     assert!(sessions.iter().all(|session| session["outcome"] == "completed" && session["recorded_down"] == 100));
     assert!(peak < 160, "{peak} MiB");
     host.verify();
-}
-
-/// Feeds a `sha256sum`.
-struct Digest(Child);
-
-impl Digest {
-    fn new() -> Self {
-        Self(Command::new("sha256sum").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap())
-    }
-
-    fn feed(&mut self, bytes: &[u8]) {
-        self.0.stdin.as_mut().unwrap().write_all(bytes).unwrap();
-    }
-
-    fn finish(self) -> String {
-        succeeded(&self.0.wait_with_output().unwrap()).split_whitespace().next().unwrap().to_owned()
-    }
 }
 
 /// What is on record of the client's side, whose pieces must lie end to end.

@@ -4,6 +4,7 @@
 mod agent;
 mod catalog;
 mod crew;
+mod digest;
 mod facts;
 mod fault;
 mod http;

@@ -47,12 +47,16 @@ pub const HTTP_PIPELINE_MAX: usize = 64;
 /// passes in pieces and counts as not understood.
 pub const POSTGRES_JUDGED_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// How much of what one side says is read while its message waits for a decision. Its end is seen behind it only: what is
+/// not read keeps the kernel from telling.
+pub const HELD_READ_BYTES: usize = 1024 * 1024;
+
 /// How often it is looked whether both sides of a held message are still there.
 pub const HELD_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What one side has said and what was not forwarded, while its next message waits for a decision: that message, and some of
 /// what comes behind it, so that the side's end is noticed.
-pub const HELD_BYTES_MAX: usize = POSTGRES_JUDGED_BYTES_MAX + 2 * RELAY_BUFFER_BYTES;
+pub const HELD_BYTES_MAX: usize = POSTGRES_JUDGED_BYTES_MAX + HELD_READ_BYTES;
 
 /// Largest row and largest piece of COPY data that is told whole, in bytes: half a burst, so that what is kept until the rest
 /// of it comes stays small, and 1 KiB, because base backups come in pieces of 32 KiB and a header.

@@ -31,6 +31,13 @@ struct Piece<'p> {
     coded: bool,
 }
 
+impl<'p> Piece<'p> {
+    /// A message, or its beginning.
+    fn head(side: Side, parts: &'p [Part], wire: Option<u64>) -> Self {
+        Self { side, part: "head", media_type: media_type(parts), offset: 0, wire, coded: false }
+    }
+}
+
 /// The part of a message that follows in chunks.
 fn following(parts: &[Part]) -> Option<&Part> {
     parts.iter().find(|part| part.follows)
@@ -65,15 +72,7 @@ impl Batch<'_> {
         row.facts = Some(facts);
         row.request_type = media_type(&body.parts).map(str::to_owned);
         row.request_coding = following.and_then(|part| part.coding.clone());
-        let piece = Piece {
-            side: Side::Client,
-            part: "head",
-            media_type: media_type(&body.parts),
-            offset: 0,
-            wire: body.wire,
-            coded: false,
-        };
-        self.payload(entry, place.0, piece, words)
+        self.payload(entry, place.0, Piece::head(Side::Client, &body.parts, body.wire), words)
     }
 
     pub(super) fn response(&mut self, entry: &Entry, body: &Response) -> Result<(), rusqlite::Error> {
@@ -97,15 +96,7 @@ impl Batch<'_> {
         }
         let mut words = body.code.clone().unwrap_or_default();
         add_facts(&mut words, &body.facts);
-        let piece = Piece {
-            side: Side::Server,
-            part: "head",
-            media_type: media_type(&body.parts),
-            offset: 0,
-            wire: body.wire,
-            coded: false,
-        };
-        self.payload(entry, place.0, piece, words)
+        self.payload(entry, place.0, Piece::head(Side::Server, &body.parts, body.wire), words)
     }
 
     /// The row of an exchange, also when its first records are gone.

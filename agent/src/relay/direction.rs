@@ -133,7 +133,7 @@ impl<T: Tap> Direction<'_, T> {
     /// returned.
     async fn hold(&self, held: &mut Vec<u8>) -> Result<Option<Farewell>, Stop> {
         let mut decision = self.tap.borrow_mut().decision();
-        let room = (held.len() + limits::RELAY_BUFFER_BYTES).min(limits::HELD_BYTES_MAX);
+        let room = (held.len() + limits::HELD_READ_BYTES).min(limits::HELD_BYTES_MAX);
         loop {
             tokio::select! {
                 () = &mut decision => return Ok(None),
@@ -142,12 +142,13 @@ impl<T: Tap> Direction<'_, T> {
                     Ok(Read::End(farewell)) => return Ok(Some(farewell)),
                     Err(error) => return Err(Stop::Read(self.side, error)),
                 },
-                // Nobody decides for one that has gone behind more than there is room for, or on a target that has.
-                () = tokio::time::sleep(limits::HELD_LOOK_INTERVAL) => {
-                    if self.other_over.get() || (held.len() >= room && self.from.has_gone()) {
-                        return Ok(Some(Farewell::Cut));
-                    }
-                }
+                // Nobody decides for one that has gone behind more than there is room for, or on a target that has: a side that
+                // is left is still read to its end, which the tap says.
+                () = tokio::time::sleep(limits::HELD_LOOK_INTERVAL) => match () {
+                    () if self.other_over.get() => return Ok(None),
+                    () if held.len() >= room && self.from.has_gone() => return Ok(Some(Farewell::Cut)),
+                    () => {}
+                },
             }
         }
     }

@@ -97,7 +97,7 @@ pub trait Tap {
     fn ended(&mut self, side: Side, rest: &[u8], farewell: Farewell) -> Result<Taken, Blocked>;
 
     /// What is waited for after [`Next::Held`]. A side that ends meanwhile ends the wait: then what was held is the rest that
-    /// [`Tap::ended`] is shown.
+    /// [`Tap::ended`] is shown. Where the other side has ended, [`Tap::take`] is asked again, and answers [`Next::Over`].
     fn decision(&mut self) -> Decision {
         Box::pin(std::future::ready(()))
     }

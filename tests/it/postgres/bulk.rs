@@ -1,8 +1,5 @@
 //! Results that no memory holds: they pass through unchanged, all of them are on record, and the agent stays small.
 
-use std::io::Write;
-use std::process::{Child, Command, Stdio};
-
 use crewtap::journal::Reader;
 use crewtap_core::event::Body;
 use crewtap_core::session::Side;
@@ -12,6 +9,7 @@ use crewtap_tests::postgres::{Postgres, Release};
 use serde_json::Value;
 
 use super::captured::{Captured, of, plain, raw, statements};
+use crate::digest::Digest;
 use crate::load::agent_peak;
 
 /// 256 MiB of lines of 1 KiB.
@@ -25,24 +23,7 @@ const ROWS: u64 = 1_000_000;
 const PEAK_MIB: u64 = 128;
 
 /// The digest of what psql prints; then it waits, so that the run's agent can be looked at.
-const DIGEST: &str = r#"psql -XAtc "$1" "$2" | sha256sum; read -r line || true"#;
-
-/// Feeds a `sha256sum`.
-struct Digest(Child);
-
-impl Digest {
-    fn new() -> Self {
-        Self(Command::new("sha256sum").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap())
-    }
-
-    fn feed(&mut self, bytes: &[u8]) {
-        self.0.stdin.as_mut().unwrap().write_all(bytes).unwrap();
-    }
-
-    fn finish(self) -> String {
-        succeeded(&self.0.wait_with_output().unwrap()).trim_end().to_owned()
-    }
-}
+const DIGEST: &str = r#"psql -XAtc "$1" "$2" | sha256sum | cut -d" " -f1; read -r line || true"#;
 
 /// The digest of all COPY data on record that a target has sent in a session's second exchange.
 fn recorded_copy(captured: &Captured) -> String {

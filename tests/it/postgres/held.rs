@@ -1,7 +1,8 @@
 //! Statements that are refused, and statements that wait for a human: nothing of them happens before they may.
 
+use std::io::Write;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crewtap_tests::host::{Host, succeeded, text};
 use crewtap_tests::postgres::{DATABASE, Postgres, user};
@@ -9,7 +10,9 @@ use crewtap_tests::world::{cache_dir, clients_project};
 use serde_json::Value;
 
 use super::captured::raw;
-use super::gatehouse::{Gatehouse, PORT, by_word};
+use super::gatehouse::{Gatehouse, PORT, Question, by_word};
+use crate::agent::until;
+use crate::fault::ends;
 
 const WAIT: Duration = Duration::from_secs(20);
 
@@ -151,6 +154,56 @@ fn an_immutable_function_does_not_fire_while_its_statement_is_held() {
     drop(house);
 }
 
+/// The driver does not wait for the answer any more.
+fn until_nobody_waits(question: &Question) {
+    let deadline = Instant::now() + WAIT;
+    while !question.answer.is_closed() {
+        assert!(Instant::now() < deadline, "the statement is still held");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_client_that_leaves_much_behind_it_ends_the_wait_too() {
+    let host = Host::new();
+    let server = Postgres::on(&host).start();
+    let house = Gatehouse::start(&host, server.port(), by_word);
+    // More than the sockets keep where nobody reads.
+    let script = format!(
+        "{}\nclient = Client({PORT})\nclient.say(query('SELECT 1 AS held'), query('SELECT 2') * 20000)\n\
+         print('said', flush=True); sys.stdin.readline()",
+        raw("")
+    );
+    let mut command = host.command("python3");
+    let mut client = command.args(["-c", &script]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let question = house.questions.recv_timeout(WAIT).expect("a question");
+    client.kill().unwrap();
+    client.wait().unwrap();
+    until_nobody_waits(&question);
+    until("the end of the session", || (ends(&host).0 == 1).then_some(()));
+    assert_eq!(of(&house.exchanges(&host), "AS held")["outcome"], "aborted");
+    assert!(!server.log().contains("AS held"), "{}", server.log());
+}
+
+#[test]
+fn a_target_that_ends_while_a_statement_is_held_ends_the_wait_and_its_last_word_arrives() {
+    let host = Host::new();
+    let server = Postgres::on(&host).start();
+    let house = Gatehouse::start(&host, server.port(), by_word);
+    let client = psql(&host, &["SELECT 1 AS held"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let question = house.questions.recv_timeout(WAIT).expect("a question");
+    let ended = server.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'trusted'");
+    assert_eq!(ended, "t");
+    let output = client.wait_with_output().unwrap();
+    assert!(text(&output).contains("57P01"), "{}", text(&output));
+    until_nobody_waits(&question);
+    until("the end of the session", || (ends(&host).0 == 1).then_some(()));
+    let rows = house.exchanges(&host);
+    let held = of(&rows, "AS held");
+    assert_eq!((&held["outcome"], &held["code"]), (&"failure".into(), &"57P01".into()), "{held}");
+    assert!(!server.log().contains("AS held"), "{}", server.log());
+}
+
 #[test]
 fn a_client_that_leaves_or_cancels_ends_the_wait() {
     let host = Host::new();
@@ -161,25 +214,20 @@ fn a_client_that_leaves_or_cancels_ends_the_wait() {
     client.kill().unwrap();
     client.wait().unwrap();
     // The answer comes too late for anybody.
-    let late = question.answer;
-    let deadline = std::time::Instant::now() + WAIT;
-    while !late.is_closed() && std::time::Instant::now() < deadline {
-        std::thread::yield_now();
-    }
-    assert!(late.is_closed(), "the statement is still held");
-    drop(late);
+    until_nobody_waits(&question);
     let script = "
-import threading
-t = threading.Timer(1, c.cancel)
-t.start()
+import sys, threading
+threading.Thread(target=lambda: (sys.stdin.readline(), c.cancel())).start()
 try:
     c.execute('SELECT 1 AS held')
 except errors.QueryCanceled as error:
     print(error.sqlstate)
 print(c.execute('SELECT 5').fetchone()[0])
 ";
-    let client = psycopg(&host, PORT, script).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut command = psycopg(&host, PORT, script);
+    let mut client = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let question = house.questions.recv_timeout(WAIT).expect("a question");
+    client.stdin.take().unwrap().write_all(b"now\n").unwrap();
     let output = client.wait_with_output().unwrap();
     assert_eq!(succeeded(&output), "57014\n5\n");
     drop(question);
