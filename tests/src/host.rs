@@ -6,6 +6,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, setns};
 use serde_json::Value;
@@ -111,10 +112,22 @@ impl Host {
         command
     }
 
-    /// `crewtap run -- COMMAND`, to its end.
+    /// `crewtap run -- COMMAND`, to its end, and until all of it is indexed: where the disk is slow, the command itself
+    /// says "so far" after some seconds.
     #[must_use]
     pub fn run(&self, command: &[&str]) -> Output {
-        self.crewtap(&["run", "--"]).args(command).output().unwrap()
+        let output = self.crewtap(&["run", "--"]).args(command).output().unwrap();
+        if let Some(run) = unfinished(&String::from_utf8_lossy(&output.stderr)) {
+            let deadline = Instant::now() + INDEXED_WAIT;
+            while !self.json(&["runs"]).iter().any(|row| row["id"] == *run && !row["ended_ns"].is_null()) {
+                if Instant::now() >= deadline {
+                    // A session may still be draining: what the test looks for then fails in its own words.
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+        output
     }
 
     /// `crewtap run -- COMMAND` in the background.
@@ -212,4 +225,14 @@ pub fn text(output: &Output) -> String {
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     )
+}
+
+/// How long a slow disk may keep a run from being indexed.
+const INDEXED_WAIT: Duration = Duration::from_mins(1);
+
+/// The run whose last line says that its record was not complete yet, and that no process is left that could go on.
+fn unfinished(stderr: &str) -> Option<String> {
+    let told = stderr.lines().rev().find_map(|line| line.strip_prefix("crewtap: run "))?;
+    let (run, rest) = told.split_once(' ')?;
+    (rest.starts_with("so far") && !rest.contains(" outlive")).then(|| run.to_owned())
 }

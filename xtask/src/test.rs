@@ -36,7 +36,12 @@ struct Tally {
     passed: u64,
     failed: u64,
     skipped: Vec<String>,
+    /// What failing tests said, bounded: it is told again at the end, where a reader looks first.
+    words: Vec<String>,
 }
+
+/// Lines of failing tests that are told again.
+const WORDS_MAX: usize = 200;
 
 /// Runs the tests.
 ///
@@ -51,6 +56,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         program.run(options, &mut tally)?;
     }
     println!();
+    tally.words.iter().for_each(|line| println!("{line}"));
     for skipped in &tally.skipped {
         println!("skipped: {skipped}");
     }
@@ -121,10 +127,14 @@ impl TestProgram {
         command.arg("--show-output");
         let mut child =
             command.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot start {}", self.name))?;
-        let (mut finished, mut skipped) = (false, 0);
+        let (mut finished, mut skipped, mut failing) = (false, 0, false);
         for line in BufReader::new(child.stdout.take().context("a test has no output")?).lines() {
             let line = line?;
             println!("{line}");
+            failing = line == "failures:" || (failing && line != "successes:");
+            if failing && tally.words.len() < WORDS_MAX {
+                tally.words.push(line.clone());
+            }
             if let Some(why) = line.trim_start().strip_prefix("skip:") {
                 tally.skipped.push(format!("{}: {}", self.name, why.trim()));
                 skipped += 1;
