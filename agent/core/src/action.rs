@@ -33,9 +33,37 @@ pub enum Verb {
     Resolve,
     /// Run statements in a database.
     Query,
+    /// Run a command on another host.
+    Exec,
+    /// Open a shell on another host.
+    Shell,
+    /// Read a file of another host.
+    ReadFile,
+    /// Write a file of another host.
+    WriteFile,
+    /// Forward connections through another host.
+    Forward,
+    /// Send an HTTP request.
+    HttpRequest,
+    /// Ask a language model.
+    LlmCall,
 }
 
 impl Verb {
+    /// Every verb there is.
+    pub const ALL: [Self; 10] = [
+        Self::Connect,
+        Self::Resolve,
+        Self::Query,
+        Self::Exec,
+        Self::Shell,
+        Self::ReadFile,
+        Self::WriteFile,
+        Self::Forward,
+        Self::HttpRequest,
+        Self::LlmCall,
+    ];
+
     /// The verb as policies and the index spell it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -43,7 +71,20 @@ impl Verb {
             Self::Connect => "connect",
             Self::Resolve => "resolve",
             Self::Query => "query",
+            Self::Exec => "exec",
+            Self::Shell => "shell",
+            Self::ReadFile => "read_file",
+            Self::WriteFile => "write_file",
+            Self::Forward => "forward",
+            Self::HttpRequest => "http_request",
+            Self::LlmCall => "llm_call",
         }
+    }
+
+    /// The verb that is spelled so.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|verb| verb.as_str() == name)
     }
 }
 

@@ -11,8 +11,8 @@ use crate::identity::Identity;
 use crate::origin::Origin;
 use crate::run::{Mode, Process, RunOutcome, Start};
 use crate::session::{Outcome, Side};
-use crate::target::{Name, Target};
-use crate::verdict::Verdict;
+use crate::target::{Name, Resource, Target};
+use crate::verdict::{Terms, Verdict};
 
 /// A run begins.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -120,6 +120,90 @@ pub struct Decided {
     /// What policy saw.
     #[serde(default, skip_serializing_if = "Facts::is_empty")]
     pub facts: Facts,
+    /// What policy took the target for, and its tags; empty where no policy was asked.
+    #[serde(default, skip_serializing_if = "Resource::is_nothing")]
+    pub resource: Resource,
+    /// The override that let it pass against the verdict.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overridden: Option<String>,
+}
+
+/// An action waits for an approval. The payload is what would happen, as the approver may see it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ApprovalAsked {
+    /// The approval's id, a ULID.
+    pub id: String,
+    /// Verb of the action.
+    pub verb: String,
+    /// Subject of the action.
+    pub subject: String,
+    /// What policy takes the target for.
+    pub target: String,
+    /// For whom.
+    pub identity: Identity,
+    /// Policies that ask for it.
+    pub policies: Vec<String>,
+    /// Who must approve.
+    pub terms: Terms,
+    /// Keyed digest over target, identity, verb and everything in clear that would be sent, hexadecimal: what a grant is bound to.
+    pub digest: String,
+    /// When it is denied by itself, nanoseconds since the Unix epoch.
+    pub expires_ns: u64,
+    /// Media type of the payload.
+    pub media_type: String,
+}
+
+/// Somebody answered, or nobody will.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ApprovalAnswered {
+    /// The approval's id.
+    pub id: String,
+    /// `approved`, `denied`, `expired`, `withdrawn` (its client has gone), `lost` (the agent has ended), `used` (a grant let a
+    /// retry pass), `revealed` (clear values were shown).
+    pub answer: String,
+    /// Who; none where nobody did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<Identity>,
+    /// By which way: `control`, `api`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub way: Option<String>,
+    /// Why, in their words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// What it waited for has been decided with this answer: one of several approvers may not be enough.
+    pub settled: bool,
+}
+
+/// Somebody lets everything pass to a target for a while, whatever policy says (break glass).
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Override {
+    /// Its id, a ULID.
+    pub id: String,
+    /// What policy takes the target for.
+    pub target: String,
+    /// Who.
+    pub by: Identity,
+    /// Why, in their words.
+    pub reason: String,
+    /// Until when, nanoseconds since the Unix epoch.
+    pub until_ns: u64,
+    /// It was ended before its time by this event.
+    #[serde(default)]
+    pub ended: bool,
+}
+
+/// Policies came into force, or did not.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct PolicyLoaded {
+    /// SHA-256 over names and texts of the files that are in force now, hexadecimal.
+    pub digest: String,
+    /// The files that are in force now.
+    pub files: Vec<String>,
+    /// How many policies they hold.
+    pub policies: u64,
+    /// Why the files on disk are not the ones in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// A named part of a request or response; the payload holds the parts one after another.

@@ -128,6 +128,14 @@ bodies! {
     Tls = "tls",
     /// See [`bodies::Decided`].
     Decided = "decided",
+    /// See [`bodies::ApprovalAsked`].
+    ApprovalAsked = "approval_asked",
+    /// See [`bodies::ApprovalAnswered`].
+    ApprovalAnswered = "approval_answered",
+    /// See [`bodies::Override`].
+    Override = "override",
+    /// See [`bodies::PolicyLoaded`].
+    PolicyLoaded = "policy_loaded",
     /// See [`bodies::Injected`].
     Injected = "injected",
     /// See [`bodies::Request`].

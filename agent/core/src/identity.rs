@@ -11,6 +11,9 @@ pub struct Identity {
     pub id: String,
     /// What a reader calls it: the user name, the e-mail address.
     pub name: String,
+    /// Groups that it is in, `os:NAME` or `oidc:NAME:GROUP`, sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<String>,
     /// Why we say so.
     pub basis: Basis,
 }
@@ -38,6 +41,6 @@ impl Identity {
     /// The identity of a process that was gone before its facts could be read.
     #[must_use]
     pub fn unknown() -> Self {
-        Self { id: "unknown".into(), name: "unknown".into(), basis: Basis::Unknown }
+        Self { id: "unknown".into(), name: "unknown".into(), groups: Vec::new(), basis: Basis::Unknown }
     }
 }

@@ -54,9 +54,16 @@ pub const HELD_READ_BYTES: usize = 1024 * 1024;
 /// How often it is looked whether both sides of a held message are still there.
 pub const HELD_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What one side has said and what was not forwarded, while its next message waits for a decision: that message, and some of
-/// what comes behind it, so that the side's end is noticed.
-pub const HELD_BYTES_MAX: usize = POSTGRES_JUDGED_BYTES_MAX + HELD_READ_BYTES;
+/// Largest body of an HTTP request that waits for a human, in bytes on the wire, unless configured: far above what a person
+/// reads, and enough for a document that goes to a model.
+pub const APPROVAL_BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// The most that can be configured for it, in bytes: each request that waits holds so much memory.
+pub const APPROVAL_BODY_BYTES_LIMIT: usize = 256 * 1024 * 1024;
+
+/// Content of a refused HTTP request that is read and dropped so that its connection can go on, in bytes; behind a larger one
+/// the connection ends.
+pub const HTTP_DROPPED_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Largest row and largest piece of COPY data that is told whole, in bytes: half a burst, so that what is kept until the rest
 /// of it comes stays small, and 1 KiB, because base backups come in pieces of 32 KiB and a header.
@@ -297,3 +304,24 @@ pub const ROOT_FILES_CACHED_MAX: usize = 32;
 
 /// Largest file of root certificates, in bytes; a distribution's bundle has 250 KiB.
 pub const ROOT_FILE_BYTES_MAX: u64 = 8 * 1024 * 1024;
+
+/// Questions that wait for an approver at one time; more are denied. Nobody answers hundreds.
+pub const APPROVALS_PENDING_MAX: usize = 256;
+
+/// Questions of one run that wait at one time, so that one run cannot take the places of all others.
+pub const APPROVALS_PER_RUN_MAX: usize = 64;
+
+/// Bytes of all questions that wait: four of the largest kind.
+pub const APPROVALS_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Answers that are remembered for a retry, and approvals that hold for a session; the oldest goes, and is asked again.
+pub const APPROVALS_REMEMBERED_MAX: usize = 4096;
+
+/// Longest reason of an answer or an override, in bytes.
+pub const REASON_BYTES_MAX: usize = 1024;
+
+/// Bytes of a question's content that are shown at once, so that they fit into a control message however they are escaped.
+pub const APPROVAL_PAGE_BYTES: usize = 64 * 1024;
+
+/// Overrides in force at one time.
+pub const OVERRIDES_MAX: usize = 64;

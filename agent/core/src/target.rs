@@ -47,6 +47,34 @@ impl Proof {
     }
 }
 
+/// What policy takes a target for: its name in the catalog, else `tcp:ADDRESS:PORT` in the tag `uncatalogued`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+pub struct Resource {
+    /// The name.
+    pub id: String,
+    /// Tags, sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+}
+
+impl Resource {
+    /// The tag of what the catalog does not know.
+    pub const UNCATALOGUED: &'static str = "uncatalogued";
+
+    /// What the catalog does not know.
+    #[must_use]
+    pub fn uncatalogued(address: SocketAddr) -> Self {
+        let address = SocketAddr::new(address.ip().to_canonical(), address.port());
+        Self { id: format!("tcp:{address}"), tags: vec![Self::UNCATALOGUED.into()] }
+    }
+
+    /// Whether no policy was asked.
+    #[must_use]
+    pub fn is_nothing(&self) -> bool {
+        self.id.is_empty()
+    }
+}
+
 /// Where a session goes.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Target {

@@ -4,3 +4,4 @@
 
 pub mod catalog;
 pub mod keys;
+pub mod rules;
