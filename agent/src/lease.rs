@@ -4,7 +4,7 @@
 //! that entry demands to be proven. Each lease, and each that was withheld, is on record before the driver has the answer.
 
 use crewtap_core::bodies::{Injected, Note};
-use crewtap_core::policy::catalog::{Channel, Credential, Found, Withheld};
+use crewtap_core::policy::catalog::{Channel, Credential, Form, Found, Injection, Source, Withheld};
 use crewtap_core::secret::Secret;
 
 use crate::gate::Permit;
@@ -38,6 +38,15 @@ impl Lease {
     pub fn secret(&self) -> Option<&Secret> {
         self.secret.as_ref()
     }
+}
+
+/// A secret that goes into the HTTP requests of one session; wiped with it.
+#[derive(Debug)]
+pub struct LeasedInjection {
+    /// Where it goes.
+    pub form: Form,
+    /// The secret.
+    pub secret: Secret,
 }
 
 /// Why there is no lease although the catalog has a credential. Names places on the host: for the record and the agent's
@@ -102,21 +111,61 @@ impl Session {
             }
         }
     }
+
+    /// What the catalog puts into HTTP requests to the permit's target, to be sent on `channel`. Read anew each time.
+    ///
+    /// # Errors
+    /// When the catalog has a credential that must not be used or cannot be had. Then no request may be sent: the client's own
+    /// credentials would go to whoever has answered.
+    pub async fn lease_injections(
+        &self,
+        permit: &Permit,
+        channel: Channel<'_>,
+    ) -> Result<Vec<LeasedInjection>, LeaseError> {
+        let Some(found) = self.catalogued(permit, "http") else { return Ok(Vec::new()) };
+        let mut leased = Vec::new();
+        for injection in &found.entry.injections {
+            match draw_injection(&found, injection, channel).await {
+                Ok(lease) => {
+                    let (target, credential) = (found.entry.name.clone(), injection.secret.to_string());
+                    self.record(Injected { target, credential, user: injection.form.to_string() })?;
+                    leased.push(lease);
+                }
+                Err(error) => {
+                    self.record(Note { code: error.code().into(), text: error.to_string() })?;
+                    return Err(error);
+                }
+            }
+        }
+        Ok(leased)
+    }
 }
 
 async fn draw(found: &Found<'_>, credential: &Credential, channel: Channel<'_>) -> Result<Lease, LeaseError> {
     found.may_lease_on(channel)?;
-    let secret = match credential.secret.clone() {
-        // A slow file system must not hold up the other sessions of the thread.
-        Some(source) => {
-            Some(tokio::task::spawn_blocking(move || vault::read(&source)).await.unwrap_or_else(|error| {
-                let path = "of the catalog".into();
-                Err(VaultError::Read { path, source: std::io::Error::other(error) })
-            })?)
-        }
+    let secret = match &credential.secret {
+        Some(source) => Some(secret_of(source).await?),
         None => None,
     };
     Ok(Lease { target: found.entry.name.clone(), user: credential.user.clone(), secret })
+}
+
+async fn draw_injection(
+    found: &Found<'_>,
+    injection: &Injection,
+    channel: Channel<'_>,
+) -> Result<LeasedInjection, LeaseError> {
+    found.may_send_on(channel)?;
+    let secret = secret_of(&injection.secret).await?;
+    Ok(LeasedInjection { form: injection.form.clone(), secret })
+}
+
+/// A slow file system, program or store must not hold up the other sessions of the thread.
+async fn secret_of(source: &Source) -> Result<Secret, VaultError> {
+    let place = source.to_string();
+    let source = source.clone();
+    let read = tokio::task::spawn_blocking(move || vault::read(&source)).await;
+    read.unwrap_or_else(|error| Err(VaultError::Failed { place, why: error.to_string() }))
 }
 
 #[cfg(test)]

@@ -308,3 +308,22 @@ pub fn filter_calls(filter: &[super::filter::Instruction]) -> io::Result<()> {
     let done = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) };
     if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
+
+/// Has a command run in a session of its own, which can be ended as a whole, without a terminal.
+pub fn in_own_session(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt as _;
+    // SAFETY: between fork and exec only setsid(2) is called, which is async-signal-safe and touches no memory.
+    unsafe {
+        command.pre_exec(|| nix::unistd::setsid().map(drop).map_err(io::Error::from));
+    }
+}
+
+/// Keeps memory out of swap, as long as this process lives or frees it to the kernel.
+///
+/// # Errors
+/// When the kernel allows no more of it (`RLIMIT_MEMLOCK` without `CAP_IPC_LOCK`).
+pub fn keep_in_memory(bytes: &[u8]) -> io::Result<()> {
+    // SAFETY: the range is one live slice; mlock(2) only pins its pages, and neither reads nor writes them.
+    let done = unsafe { libc::mlock(bytes.as_ptr().cast(), bytes.len()) };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}

@@ -15,12 +15,13 @@ use crewtap_core::target::{Name, Proof, Target};
 use super::*;
 use crate::capture::listen::ListenerPorts;
 use crate::capture::netns::NetworkNamespace;
+use crate::clock::Zone;
 use crate::gate::Gate;
 use crate::journal::{Journal, Options, Reader};
 use crate::namespace::Namespace;
 use crate::recorder::Recorder;
 use crate::runs::Run;
-use crate::session::Ground;
+use crate::session::{Ground, Holding};
 
 const PORTS: ListenerPorts = ListenerPorts { netns_cookie: 0, tcp4: 1, tcp6: [0; 16], dns4: 1, dns6: [0; 16] };
 
@@ -32,6 +33,10 @@ struct Lab {
     session: Session,
 }
 
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().build().unwrap()
+}
+
 impl Lab {
     fn new(targets: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
@@ -40,7 +45,14 @@ impl Lab {
         std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
         let journal = Journal::open(&dir.path().join("store"), &Options::default(), None).unwrap();
         let catalog = Arc::new(Catalog::parse(targets, dir.path()).unwrap());
-        let ground = Ground { gate: Gate::default(), key: journal.store_key(), catalog, waits_for_disk: false };
+        let ground = Ground {
+            gate: Gate::default(),
+            key: journal.store_key(),
+            catalog,
+            waits_for_disk: false,
+            zone: Zone::default(),
+            holding: Holding::default(),
+        };
         let namespace = Namespace::new(NetworkNamespace::current().unwrap(), PORTS).unwrap();
         let recorder = Recorder::new(journal.clone());
         let id = RunId(Ulid::generate());
@@ -69,12 +81,12 @@ impl Lab {
         let target = Target { address: self.session.origin().destination, name };
         let classified =
             Classified { protocol: "postgres".into(), driver: "postgres".into(), target, sni: None, alpn: Vec::new() };
-        self.session.ask_connect(&classified).unwrap()
+        runtime().block_on(self.session.ask_connect(&classified)).unwrap()
     }
 
     fn lease(&self, name: Option<(&str, Proof)>, channel: Channel<'_>) -> Result<Option<Lease>, LeaseError> {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(self.session.lease(&self.permit(name), "postgres", channel))
+        let permit = self.permit(name);
+        runtime().block_on(self.session.lease(&permit, "postgres", channel))
     }
 
     /// What is on record of credentials.

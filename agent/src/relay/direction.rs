@@ -31,8 +31,36 @@ enum Burst {
     End(Farewell),
     /// All that may be was forwarded.
     Forwarded(Next),
-    /// This rest waits for room at the other side, or for the disk.
-    Rest(Vec<u8>, Option<Position>, Next),
+    /// This rest waits for room at the other side, for the disk, or for its own side to have been told everything.
+    Rest(Vec<u8>, Owed),
+}
+
+/// What follows once a rest is forwarded.
+struct Owed {
+    position: Option<Position>,
+    answer: Option<Vec<u8>>,
+    next: Next,
+}
+
+/// What goes to one side, which only one direction writes to.
+#[derive(Default)]
+pub(super) struct Voice {
+    /// Something that was read and recorded is not written yet.
+    pub(super) owes: Cell<bool>,
+    /// What crewtap itself says next.
+    ours: Cell<Option<Vec<u8>>>,
+    /// Woken when there is something of ours.
+    speak: Notify,
+}
+
+impl Voice {
+    /// Whether everything that was to be said has been.
+    fn is_done(&self) -> bool {
+        let ours = self.ours.take();
+        let done = ours.is_none() && !self.owes.get();
+        self.ours.set(ours);
+        done
+    }
 }
 
 /// From one side to the other.
@@ -45,17 +73,25 @@ pub(super) struct Direction<'a, T> {
     /// Told when this direction has forwarded something, or has ended.
     pub(super) moved: &'a Notify,
     pub(super) other_moved: &'a Notify,
-    /// Something that was read and recorded is not forwarded yet.
-    pub(super) owes: Cell<bool>,
     /// This direction moves nothing more.
     pub(super) over: &'a Cell<bool>,
     pub(super) other_over: &'a Cell<bool>,
+    /// What this direction writes.
+    pub(super) voice: &'a Voice,
+    /// What the other direction writes.
+    pub(super) other_voice: &'a Voice,
 }
 
 impl<T: Tap> Direction<'_, T> {
     /// Moves bytes from one side to the other until the first ends, then ends the other.
     pub(super) async fn pump(&self, first: First) -> Result<(), Stop> {
         let result = self.pump_to_the_end(first).await;
+        if let Err(Stop::Blocked(Blocked::Refused { answer, .. })) = &result
+            && !answer.is_empty()
+        {
+            // It comes behind what its side is being told, not in the middle of it.
+            let _ = tokio::time::timeout(limits::FAREWELL_WAIT, self.other_is_done()).await;
+        }
         self.over.set(true);
         self.moved.notify_one();
         result
@@ -82,15 +118,24 @@ impl<T: Tap> Direction<'_, T> {
                     if let Some(error) = gone.take() {
                         return Err(Stop::Read(self.side, error));
                     }
-                    match poll_fn(|cx| self.poll_burst(cx, &mut held)).await? {
+                    let burst = tokio::select! {
+                        biased;
+                        () = self.voice.speak.notified() => {
+                            self.speak().await?;
+                            continue;
+                        }
+                        burst = poll_fn(|cx| self.poll_burst(cx, &mut held)) => burst?,
+                    };
+                    match burst {
                         Burst::End(farewell) => break Some(farewell),
                         Burst::Forwarded(next) => {
                             tokio::task::consume_budget().await;
                             next
                         }
-                        Burst::Rest(rest, position, next) => {
-                            self.forward(&rest, position).await?;
-                            next
+                        Burst::Rest(rest, taken) => {
+                            self.forward(&rest, taken.position).await?;
+                            self.answer(taken.answer).await;
+                            taken.next
                         }
                     }
                 }
@@ -99,6 +144,7 @@ impl<T: Tap> Direction<'_, T> {
         let how = farewell.unwrap_or(Farewell::Orderly);
         let taken = self.tap.borrow_mut().ended(self.side, &held, how)?;
         self.forward(taken.forwarded(&held), taken.position).await?;
+        self.speak().await?;
         drop((held, taken));
         let farewell = match farewell {
             Some(farewell) => farewell,
@@ -133,7 +179,7 @@ impl<T: Tap> Direction<'_, T> {
     /// returned.
     async fn hold(&self, held: &mut Vec<u8>) -> Result<Option<Farewell>, Stop> {
         let mut decision = self.tap.borrow_mut().decision();
-        let room = (held.len() + limits::HELD_READ_BYTES).min(limits::HELD_BYTES_MAX);
+        let room = (held.len() + limits::HELD_READ_BYTES).min(self.session.held_bytes_max());
         loop {
             tokio::select! {
                 () = &mut decision => return Ok(None),
@@ -167,6 +213,7 @@ impl<T: Tap> Direction<'_, T> {
     async fn again(&self, held: &mut Vec<u8>) -> Result<Next, Stop> {
         let taken = self.take(held)?;
         self.forward(taken.forwarded(held), taken.position).await?;
+        self.answer(taken.answer).await;
         held.drain(..taken.len);
         Ok(taken.next)
     }
@@ -196,12 +243,16 @@ impl<T: Tap> Direction<'_, T> {
     fn pass(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Result<(Burst, usize), Stop> {
         let taken = self.take(bytes)?;
         let bytes = taken.forwarded(bytes);
-        if bytes.is_empty() {
+        let rest = |rest: &[u8], position| {
+            let owed = Owed { position, answer: taken.answer.clone(), next: taken.next };
+            Ok((Burst::Rest(rest.to_vec(), owed), taken.len))
+        };
+        if bytes.is_empty() && taken.answer.is_none() {
             return Ok((Burst::Forwarded(taken.next), taken.len));
         }
         // Law 1 is about requests: an answer that the process has seen and the disk has not changes nothing outside.
-        if self.side == Side::Client && self.session.waits_for_disk() {
-            return Ok((Burst::Rest(bytes.to_vec(), taken.position, taken.next), taken.len));
+        if self.side == Side::Client && self.session.waits_for_disk() || bytes.is_empty() {
+            return rest(bytes, taken.position);
         }
         let failed = |error| Stop::Write(self.other(), error);
         let written = match self.to.poll_write(cx, bytes) {
@@ -210,11 +261,34 @@ impl<T: Tap> Direction<'_, T> {
         };
         self.session.moved(written);
         self.moved.notify_one();
-        let rest = bytes.get(written..).unwrap_or_default();
-        if rest.is_empty() && self.to.poll_flush(cx).map_err(failed)?.is_ready() {
+        let left = bytes.get(written..).unwrap_or_default();
+        if left.is_empty() && taken.answer.is_none() && self.to.poll_flush(cx).map_err(failed)?.is_ready() {
             return Ok((Burst::Forwarded(taken.next), taken.len));
         }
-        Ok((Burst::Rest(rest.to_vec(), None, taken.next), taken.len))
+        rest(left, None)
+    }
+
+    /// Has the other direction tell this side something, behind everything that it is being told.
+    async fn answer(&self, answer: Option<Vec<u8>>) {
+        let Some(answer) = answer else { return };
+        self.other_is_done().await;
+        self.other_voice.ours.set(Some(answer));
+        self.other_voice.speak.notify_one();
+    }
+
+    /// Resolves when the other direction has said what it had to say, or says nothing more.
+    async fn other_is_done(&self) {
+        while !self.other_voice.is_done() && !self.other_over.get() {
+            self.other_moved.notified().await;
+        }
+    }
+
+    /// Says what crewtap itself has to say to the other side.
+    async fn speak(&self) -> Result<(), Stop> {
+        match self.voice.ours.take() {
+            Some(ours) => self.forward(&ours, None).await,
+            None => Ok(()),
+        }
     }
 
     fn take(&self, bytes: &[u8]) -> Result<Taken, Stop> {
@@ -231,7 +305,7 @@ impl<T: Tap> Direction<'_, T> {
             self.session.durable(position).await.map_err(unrecorded)?;
         }
         let failed = |error| Stop::Write(self.other(), error);
-        self.owes.set(true);
+        self.voice.owes.set(true);
         let mut rest = bytes;
         while !rest.is_empty() {
             let written = self.to.write(rest).await.map_err(failed)?;
@@ -240,7 +314,8 @@ impl<T: Tap> Direction<'_, T> {
         }
         self.moved.notify_one();
         self.to.flush().await.map_err(failed)?;
-        self.owes.set(false);
+        self.voice.owes.set(false);
+        self.moved.notify_one();
         Ok(())
     }
 

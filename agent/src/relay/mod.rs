@@ -5,6 +5,7 @@
 
 mod direction;
 mod first;
+mod forward;
 mod tap;
 
 use std::cell::{Cell, RefCell};
@@ -18,8 +19,9 @@ use tokio::sync::Notify;
 use crate::leg::{Farewell, Leg};
 use crate::session::Session;
 
-use self::direction::{Direction, discard};
+use self::direction::{Direction, Voice, discard};
 pub use self::first::First;
+pub use self::forward::Forward;
 pub use self::tap::{Blocked, Decision, Next, Taken, Tap};
 
 /// Why one direction stopped.
@@ -56,6 +58,7 @@ pub async fn relay<T: Tap>(
     let moved = [Notify::new(), Notify::new()];
     let [client_moved, target_moved] = &moved;
     let (up_over, down_over) = (Cell::new(false), Cell::new(false));
+    let (to_client, to_target) = (Voice::default(), Voice::default());
     let up = Direction {
         session,
         tap: &tap,
@@ -64,9 +67,10 @@ pub async fn relay<T: Tap>(
         to: target,
         moved: client_moved,
         other_moved: target_moved,
-        owes: Cell::new(false),
         over: &up_over,
         other_over: &down_over,
+        voice: &to_target,
+        other_voice: &to_client,
     };
     let down = Direction {
         session,
@@ -76,9 +80,10 @@ pub async fn relay<T: Tap>(
         to: client,
         moved: target_moved,
         other_moved: client_moved,
-        owes: Cell::new(false),
         over: &down_over,
         other_over: &up_over,
+        voice: &to_client,
+        other_voice: &to_target,
     };
     let going_up = std::pin::pin!(up.pump(first));
     let going_down = std::pin::pin!(down.pump(greeting));
@@ -94,7 +99,7 @@ pub async fn relay<T: Tap>(
         }
         Err(Stop::Blocked(Blocked::Refused { why, answer })) => {
             // In the middle of another answer it would be read as a part of that.
-            if !down.owes.get() {
+            if !to_client.owes.get() {
                 tell(client, &answer).await;
             }
             End { outcome: Outcome::Refused, error: Some(why) }
@@ -104,7 +109,7 @@ pub async fn relay<T: Tap>(
 }
 
 /// The client is told why its connection ends, if it listens.
-async fn tell(client: &Leg, answer: &[u8]) {
+pub async fn tell(client: &Leg, answer: &[u8]) {
     if answer.is_empty() {
         return;
     }

@@ -17,6 +17,8 @@ pub struct Taken {
     pub len: usize,
     /// What is forwarded in their place.
     pub instead: Option<Vec<u8>>,
+    /// What their own side is told, once it has been told everything else.
+    pub answer: Option<Vec<u8>>,
     /// The newest record that must be durable before they go.
     pub position: Option<Position>,
     /// How it goes on with the rest.
@@ -50,7 +52,7 @@ impl Taken {
     /// So much of it, as it is.
     #[must_use]
     pub fn some(len: usize, position: Option<Position>, next: Next) -> Self {
-        Self { len, instead: None, position, next }
+        Self { len, instead: None, answer: None, position, next }
     }
 
     /// What goes to the other side for it.

@@ -1,7 +1,10 @@
-//! Where secrets are: files and variables of the agent's own environment. Reads one when it is wanted, so that a rotated
-//! secret counts from the next session on.
+//! Where secrets are: files, variables of the agent's own environment, what programs print, credentials of systemd, and
+//! stores with the interface of Vault. Reads one when it is wanted, so that a rotated secret counts from the next session on.
 //!
 //! Never keeps, caches, logs or records a secret; its errors name the place and never the content.
+
+mod command;
+mod store;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
@@ -12,6 +15,11 @@ use std::path::{Path, PathBuf};
 use crewtap_core::limits::SECRET_BYTES_MAX;
 use crewtap_core::policy::catalog::Source;
 use crewtap_core::secret::Secret;
+
+use crate::capture::sys;
+
+/// Where systemd puts a unit's credentials (systemd.exec(5)).
+const CREDENTIALS_DIRECTORY: &str = "CREDENTIALS_DIRECTORY";
 
 /// A secret that cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -45,19 +53,60 @@ pub enum VaultError {
     /// The variable is not there.
     #[error("the agent's environment has no variable {0}, or it is empty: set it where the agent is started")]
     Unset(String),
+    /// Somebody else has it, and does not give it.
+    #[error("no secret from {place}: {why}")]
+    Failed {
+        /// The place, as the catalog writes it.
+        place: String,
+        /// Why.
+        why: String,
+    },
 }
 
-/// The secret that is there now. Blocks as long as the file system does.
+/// The secret that is there now, kept out of swap where the kernel allows it. Blocks as long as the file system does, and 10 s
+/// at most where another program must be waited for.
 ///
 /// # Errors
 /// When there is none, or others than root could have read or written it.
 pub fn read(source: &Source) -> Result<Secret, VaultError> {
+    let secret = read_source(source)?;
+    if let Err(error) = sys::keep_in_memory(secret.expose()) {
+        tracing::debug!(%error, "a secret may be swapped out");
+    }
+    Ok(secret)
+}
+
+fn read_source(source: &Source) -> Result<Secret, VaultError> {
+    let failed = |why| VaultError::Failed { place: source.to_string(), why };
     match source {
         Source::File(path) => read_file(path),
         Source::Env(name) => {
             let value = std::env::var_os(name).filter(|value| !value.is_empty());
             value.map(|value| Secret::new(value.into_vec())).ok_or_else(|| VaultError::Unset(name.clone()))
         }
+        Source::Command { program, arguments } => command::printed(program, arguments).and_then(whole).map_err(failed),
+        Source::Systemd(name) => {
+            let directory = std::env::var_os(CREDENTIALS_DIRECTORY).ok_or_else(|| {
+                failed(format!("${CREDENTIALS_DIRECTORY} is not set: give the unit LoadCredential={name}:PATH"))
+            })?;
+            read_file(&Path::new(&directory).join(name))
+        }
+        Source::Vault { url, field, token, ca } => {
+            let token = read_source(token)?;
+            store::field(url, field, &token, ca.as_deref()).and_then(whole).map_err(failed)
+        }
+    }
+}
+
+/// A secret without a line break at its end, that is neither empty nor too long.
+fn whole(secret: Secret) -> Result<Secret, String> {
+    let bytes = secret.expose();
+    let trimmed = bytes.strip_suffix(b"\r\n").or_else(|| bytes.strip_suffix(b"\n")).unwrap_or(bytes);
+    match trimmed.len() {
+        0 => Err("it is empty".into()),
+        len if len > SECRET_BYTES_MAX => Err("it is too long".into()),
+        len if len == bytes.len() => Ok(secret),
+        _ => Ok(Secret::new(trimmed.to_vec())),
     }
 }
 

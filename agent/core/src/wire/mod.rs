@@ -8,6 +8,7 @@ pub mod cursor;
 pub mod dns;
 pub mod end_point;
 pub mod http;
+pub mod llm;
 pub mod postgres;
 pub mod tls;
 

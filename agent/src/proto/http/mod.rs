@@ -1,48 +1,121 @@
-//! HTTP/1.1, in clear or inside TLS that was opened: exchanges, recorded as they pass.
+//! HTTP/1.1, in clear or inside TLS that was opened: exchanges, judged before and recorded as they pass.
 //!
 //! Bytes are forwarded exactly as they came; the conversation of the core says which of them are a head, framing or content,
-//! and refuses what two readers could understand in two ways. Never buffers a body and never rebuilds a message.
+//! and refuses what two readers could understand in two ways. Never rebuilds a message, and buffers a body only where policy
+//! or a human must see all of it.
 
+mod ahead;
+mod asking;
+mod burst;
 mod foreign;
+mod held;
+mod host;
+mod inject;
+mod refusal;
+mod scrub;
+mod steps;
 mod told;
 
 use std::borrow::Cow;
 
-use crewtap_core::bodies::{Chunk, Note, Request, Response};
-use crewtap_core::event::Body;
+use crewtap_core::bodies::{Chunk, Note};
+use crewtap_core::policy::catalog::Channel;
 use crewtap_core::run::Mode;
-use crewtap_core::session::Side;
+use crewtap_core::session::{Outcome, Side};
+use crewtap_core::target::Target;
 use crewtap_core::wire::http::{Conversation, Refusal, Step};
 
-use super::{Driver, Legs};
-use crate::journal::Position;
+use super::{Driver, Legs, Opened};
+use crate::gate::Permit;
+use crate::lease::LeaseError;
 use crate::leg::Farewell;
-use crate::recorder::Told;
+use crate::recorder::{Told, Unrecorded};
 use crate::redacted::Redacted;
-use crate::relay::{self, Blocked, End, First, Next, Taken, Tap};
+use crate::relay::{self, Blocked, Decision, End, First, Next, Taken, Tap};
 use crate::session::Session;
 
+use ahead::Ahead;
+use asking::{Course, Refusing};
+use burst::Burst;
+use held::Held;
+use host::Hosts;
+use inject::Injections;
+pub use refusal::refused_connection;
+use scrub::Scrubbed;
 use told::Teller;
 
 /// The row of the table.
-pub const DRIVER: Driver =
-    Driver { name: "http", protocols: &["http"], turn: None, serve: |session, legs| Box::pin(serve(session, legs)) };
+pub const DRIVER: Driver = Driver {
+    name: "http",
+    protocols: &["http"],
+    turn: None,
+    refuse: Some(|_, _, refused| {
+        Box::pin(async { refused_connection(refused.session, &refused.policies, &refused.why) })
+    }),
+    serve: |session, legs| Box::pin(serve(session, legs)),
+};
 
 async fn serve(session: &Session, legs: Legs) -> End {
-    let Legs { client, target, first, classified, tls, .. } = legs;
+    let Legs { client, target, first, classified, tls, permit } = legs;
+    let channel = tls.as_ref().map_or(Channel::Clear, Opened::channel);
+    let injections = match injections(session, &permit, channel).await {
+        Ok(injections) => injections,
+        Err(error) => return End { outcome: Outcome::Unrecorded, error: Some(error.to_string()) },
+    };
     let mut tap = Exchanges {
         session,
+        target: classified.target.clone(),
         teller: Teller::new(session, &classified, tls.is_some()),
+        hosts: Hosts::new(&classified.target, tls.as_ref()),
         conversation: Conversation::new(),
         sides: [Progress::default(), Progress::default()],
         answering: None,
         ended: [false; 2],
         refused: None,
+        ahead: None,
+        held: None,
+        refusing: None,
+        swallows: false,
+        continued: None,
+        injections,
         upgraded: None,
     };
     let end = relay::relay(session, &mut tap, (&client, first), (&target, First::default())).await;
     tap.finish();
     end
+}
+
+/// What goes into the requests of the session.
+enum Credentials {
+    /// What their client sends.
+    Own,
+    /// What the catalog has for the target.
+    Leased(Injections),
+    /// The catalog has something that cannot be used: no request goes anywhere, since the client's own credentials would go to
+    /// whoever has answered.
+    Withheld,
+}
+
+impl Credentials {
+    fn leased(&self) -> Option<&Injections> {
+        if let Self::Leased(injections) = self { Some(injections) } else { None }
+    }
+}
+
+async fn injections(session: &Session, permit: &Permit, channel: Channel<'_>) -> Result<Credentials, Unrecorded> {
+    let leased = match session.lease_injections(permit, channel).await {
+        Ok(leased) => leased,
+        Err(LeaseError::Unrecorded(error)) => return Err(error),
+        // It is on record.
+        Err(_) => return Ok(Credentials::Withheld),
+    };
+    match Injections::new(leased) {
+        Ok(injections) => Ok(injections.map_or(Credentials::Own, Credentials::Leased)),
+        Err(why) => {
+            session.record(Note { code: "credential_unusable".into(), text: why.into() })?;
+            Ok(Credentials::Withheld)
+        }
+    }
 }
 
 /// How far one side's message is.
@@ -56,7 +129,9 @@ struct Progress {
 
 struct Exchanges<'s> {
     session: &'s Session,
+    target: Target,
     teller: Teller<'s>,
+    hosts: Hosts,
     conversation: Conversation,
     sides: [Progress; 2],
     /// The exchange whose answer has begun and is not complete.
@@ -65,58 +140,33 @@ struct Exchanges<'s> {
     ended: [bool; 2],
     /// The exchange that was refused, and has its outcome.
     refused: Option<u32>,
+    /// A request that is not decided yet.
+    ahead: Option<Ahead>,
+    /// A request that waits for a human.
+    held: Option<Held>,
+    /// A request that was refused, whose turn to be answered has not come.
+    refusing: Option<Refusing>,
+    /// The content of the present request goes nowhere.
+    swallows: bool,
+    /// The exchange whose client we have told to go on.
+    continued: Option<u32>,
+    injections: Credentials,
     /// After 101 or a tunnel is open, or when it never was HTTP: bytes that are relayed as they are.
     upgraded: Option<Redacted<'s>>,
 }
 
-/// What one call of the tap has come to so far.
-#[derive(Default)]
-struct Burst<'b> {
-    told: Vec<Told<'b>>,
-    len: usize,
-    /// Bytes covered that no event stands for yet.
-    framing: u64,
-    /// The newest record so far.
-    position: Option<Position>,
-}
-
 impl Tap for Exchanges<'_> {
     fn take(&mut self, side: Side, bytes: &[u8]) -> Result<Taken, Blocked> {
-        let mut burst = Burst::default();
-        // Nobody is left to answer another request.
-        if side == Side::Client
-            && self.has_ended(Side::Server)
-            && self.upgraded.is_none()
-            && !self.conversation.is_in_content(side)
-        {
-            return Ok(Taken::some(0, None, Next::Over));
-        }
-        if self.is_foreign(side, bytes) {
-            self.give_way()?;
-        }
-        if self.upgraded.is_some() && self.conversation.exchanges() == 0 {
-            self.opaque(side, bytes, &mut burst)?;
-            return Ok(Taken::some(burst.len, burst.position, Next::More));
-        }
-        let next = loop {
-            let rest = bytes.get(burst.len..).unwrap_or_default();
-            let step = match self.conversation.next(side, rest) {
-                Ok(step) => step,
-                // What came before it goes its way first.
-                Err(_) if burst.len > 0 => break Next::Again,
-                Err(refusal) => return Err(self.refuse(side, refusal, rest)),
-            };
-            match step {
-                Step::NeedMore => break Next::More,
-                Step::Wait if self.has_ended(Side::Server) => break Next::Over,
-                Step::Wait => break Next::Wait,
-                Step::Over => break Next::Over,
-                Step::Upgraded => break self.opaque(side, rest, &mut burst)?,
-                step => self.step(side, &step, rest, &mut burst),
-            }
+        let Some(scrubbed) = self.injections.leased().filter(|_| side == Side::Server) else {
+            return self.take_as_it_is(side, bytes);
         };
-        self.record(side, &mut burst)?;
-        Ok(Taken::some(burst.len, burst.position, next))
+        let Scrubbed { clean, safe } = scrubbed.scrub.look(&self.conversation, bytes);
+        let shown = clean.as_deref().unwrap_or(bytes);
+        let mut taken = self.take_as_it_is(side, shown.get(..safe).unwrap_or_default())?;
+        if clean.is_some() && taken.instead.is_none() {
+            taken.instead = shown.get(..taken.len).map(<[u8]>::to_vec);
+        }
+        Ok(taken)
     }
 
     fn ended(&mut self, side: Side, rest: &[u8], farewell: Farewell) -> Result<Taken, Blocked> {
@@ -125,9 +175,15 @@ impl Tap for Exchanges<'_> {
         if let Some(upgraded) = self.upgraded.as_mut().filter(|_| rest.is_empty()) {
             return upgraded.ended(side, rest, farewell);
         }
-        let mut burst = Burst::default();
-        if !rest.is_empty() && self.conversation.is_over(side) {
+        let mut burst = Burst::new(rest);
+        if side == Side::Client && self.ahead.take().is_some_and(|ahead| ahead.head.is_some()) {
+            // What never became whole was never judged; what there is of it is on record.
+            let _ = self.cover(&mut burst, true);
+        } else if !rest.is_empty() && self.conversation.is_over(side) {
             burst.tell(0, dropped(rest), b"");
+        }
+        if side == Side::Server && self.injections.leased().is_some() {
+            self.let_go(&mut burst);
         }
         let ended = self.conversation.end(side);
         // A body that the end completes is complete only where the end is one: TLS says so, or it was cut off.
@@ -139,115 +195,121 @@ impl Tap for Exchanges<'_> {
         let unanswered = ended.unanswered;
         let cut = cut.into_iter().chain(ended.cut).filter(|exchange| !unanswered.contains(exchange));
         for exchange in cut.chain(unanswered.iter().copied()) {
-            let answered = self.answering == Some(exchange);
-            burst.tell(exchange, Teller::cut(side, answered), b"");
+            burst.tell(exchange, self.cut(side, exchange), b"");
         }
         self.record(side, &mut burst)?;
         // A head that never became whole is not a message, and is not forwarded.
-        Ok(Taken::some(0, None, Next::Over))
+        Ok(burst.taken(Next::Over))
+    }
+
+    fn decision(&mut self) -> Decision {
+        match &mut self.held {
+            Some(held) => held.decision(),
+            None => Box::pin(std::future::ready(())),
+        }
     }
 }
 
 impl Exchanges<'_> {
-    fn step<'b>(&mut self, side: Side, step: &Step<'b>, bytes: &'b [u8], burst: &mut Burst<'b>) {
-        let covered = bytes.get(..step.len()).unwrap_or_default();
-        burst.len += covered.len();
+    fn take_as_it_is(&mut self, side: Side, bytes: &[u8]) -> Result<Taken, Blocked> {
+        let mut burst = Burst::new(bytes);
+        // Nobody is left to answer another request.
+        if side == Side::Client && self.has_ended(Side::Server) && self.upgraded.is_none() && !self.is_sending() {
+            return Ok(burst.taken(Next::Over));
+        }
+        if self.is_foreign(side, bytes) {
+            self.give_way()?;
+        }
+        if self.upgraded.is_some() && self.conversation.exchanges() == 0 {
+            self.opaque(side, bytes, &mut burst)?;
+            return Ok(burst.taken(Next::More));
+        }
+        if side == Side::Client
+            && let Some(next) = self.resume(&mut burst)?
+        {
+            return Ok(burst.taken(next));
+        }
+        let next = loop {
+            if side == Side::Client && self.is_judged() && self.conversation.may_begin() && !burst.rest().is_empty() {
+                match self.consider(&mut burst)? {
+                    Course::Step => {}
+                    Course::Decided => continue,
+                    Course::Pause(next) => break next,
+                }
+            }
+            let rest = burst.rest();
+            let step = match self.conversation.next(side, rest) {
+                Ok(step) => step,
+                // What came before it goes its way first.
+                Err(_) if !burst.is_empty() => break Next::Again,
+                Err(refusal) => return Err(self.refuse(side, refusal, rest)),
+            };
+            match step {
+                Step::NeedMore => break Next::More,
+                Step::Wait if self.has_ended(Side::Server) => break Next::Over,
+                Step::Wait => break Next::Wait,
+                Step::Over => break Next::Over,
+                Step::Upgraded => break self.opaque(side, rest, &mut burst)?,
+                Step::RequestHead { .. } if self.is_judged() => {
+                    let why = "a request could not be read twice in the same way".to_owned();
+                    return Err(Blocked::Refused { why, answer: Vec::new() });
+                }
+                step => {
+                    self.may_switch(&step)?;
+                    self.step(side, &step, rest, &mut burst);
+                    self.forward(side, &step, &mut burst);
+                }
+            }
+        };
+        self.record(side, &mut burst)?;
+        Ok(burst.taken(next))
+    }
+
+    /// Content that could have been the beginning of a secret, and was not.
+    fn let_go(&mut self, burst: &mut Burst<'_>) {
+        while let Ok(step @ (Step::Body { .. } | Step::Framing { .. })) =
+            self.conversation.next(Side::Server, burst.rest())
+        {
+            self.step(Side::Server, &step, burst.rest(), burst);
+            burst.pass();
+        }
+    }
+
+    /// Whether each request is looked at before it is forwarded.
+    fn is_judged(&self) -> bool {
+        !self.session.is_open(&self.target) || !matches!(self.injections, Credentials::Own)
+    }
+
+    /// Whether content of a request is on its way.
+    fn is_sending(&self) -> bool {
+        let waits = self.held.is_some() || self.refusing.is_some() || self.swallows;
+        !waits && self.conversation.is_in_content(Side::Client)
+    }
+
+    /// What becomes of the bytes of a step.
+    fn forward(&mut self, side: Side, step: &Step<'_>, burst: &mut Burst<'_>) {
         match step {
-            Step::RequestHead { exchange, head, .. } => {
-                self.begin(side);
-                self.teller.request(*exchange, head, covered, &mut burst.told);
+            Step::End { .. } if side == Side::Client => self.swallows = false,
+            _ if side == Side::Client && self.swallows => burst.discard(),
+            // The client has had ours.
+            Step::ResponseHead { exchange, head, interim: true, .. }
+                if head.status == 100 && self.continued == Some(*exchange) =>
+            {
+                burst.discard();
             }
-            Step::ResponseHead { exchange: 0, .. } => {
-                let text = "the target spoke without having been asked, as it does before it closes an idle connection";
-                burst.tell(0, Note { code: "http_unasked".into(), text: text.into() }, b"");
-                self.begin(side);
-                self.progress(side).body = covered.len() as u64;
-                self.teller.fields(0, Chunk::new(side, 0), covered, &mut burst.told);
-            }
-            Step::ResponseHead { exchange, interim: true, .. } => {
-                let chunk = Chunk { part: Some("interim".into()), ..Chunk::new(side, 0) };
-                self.teller.fields(*exchange, chunk, covered, &mut burst.told);
-            }
-            Step::ResponseHead { exchange, head, .. } => {
-                self.begin(side);
-                self.answering = Some(*exchange);
-                self.teller.response(*exchange, head, covered, &mut burst.told);
-            }
-            Step::Body { exchange, .. } => {
-                let chunk = self.chunk(side);
-                self.progress(side).body += covered.len() as u64;
-                if burst.framing == 0 && burst.join(*exchange, side, covered) {
-                    return;
-                }
-                let wire = (burst.framing > 0).then(|| covered.len() as u64 + std::mem::take(&mut burst.framing));
-                burst.tell(*exchange, Chunk { wire, ..chunk }, covered);
-            }
-            Step::Framing { exchange, .. } if !is_canonical(covered) => {
-                self.teller.framing(*exchange, side, covered, &mut burst.told);
-            }
-            Step::Framing { exchange, len } => {
-                if !burst.add_wire(*exchange, *len as u64) {
-                    burst.framing += *len as u64;
-                }
-            }
-            Step::Trailers { exchange, .. } => {
-                let offset = self.progress(side).trailers;
-                self.progress(side).trailers += covered.len() as u64;
-                let chunk = Chunk { part: Some("trailers".into()), ..Chunk::new(side, offset) };
-                self.teller.fields(*exchange, chunk, covered, &mut burst.told);
-            }
-            Step::End { exchange, side } => self.complete(*exchange, *side, burst),
-            Step::NeedMore | Step::Wait | Step::Over | Step::Upgraded => {}
+            _ => burst.pass(),
         }
     }
 
-    /// A message is whole; what follows in chunks says so with its last one.
-    fn complete(&mut self, exchange: u32, side: Side, burst: &mut Burst<'_>) {
-        if side == Side::Server && self.answering == Some(exchange) {
-            self.answering = None;
-        }
-        if exchange == 0 {
-            return;
-        }
-        let of_it = burst.told.iter_mut().rev().filter(|told| told.exchange == Some(exchange));
-        match of_it.map(|told| &mut told.body).find(|body| !matches!(body, Body::Masked(_))) {
-            Some(Body::Chunk(chunk)) if chunk.side == side && chunk.part.is_none() => chunk.end = true,
-            // Nothing follows its head after all.
-            Some(Body::Request(Request { parts, .. }) | Body::Response(Response { parts, .. })) => {
-                parts.retain(|part| !part.follows);
-            }
-            _ => {
-                let wire = Some(std::mem::take(&mut burst.framing));
-                burst.tell(exchange, Chunk { end: true, wire, ..self.chunk(side) }, b"");
-            }
-        }
-    }
-
-    /// Bytes in the protocol that HTTP has given way to.
-    fn opaque(&mut self, side: Side, rest: &[u8], burst: &mut Burst<'_>) -> Result<Next, Blocked> {
-        self.record(side, burst)?;
-        let session = self.session;
-        let upgraded = self.upgraded.get_or_insert_with(|| Redacted::new(session));
-        if !rest.is_empty() {
-            let taken = upgraded.take(side, rest)?;
-            burst.len += taken.len;
-            burst.position = taken.position;
-        }
-        Ok(Next::More)
-    }
-
-    fn record(&mut self, side: Side, burst: &mut Burst<'_>) -> Result<(), Blocked> {
-        if burst.framing > 0 {
-            // Framing without content yet (a chunk's size line): its bytes are on record before they go, too.
-            let wire = Some(std::mem::take(&mut burst.framing));
-            let exchange = if side == Side::Client { Some(self.conversation.exchanges()) } else { self.answering };
-            let exchange = exchange.filter(|exchange| *exchange > 0);
-            let chunk = Chunk { wire, ..self.chunk(side) };
-            burst.told.push(Told { exchange, body: chunk.into(), payload: Cow::Borrowed(b"") });
-        }
-        if !burst.told.is_empty() {
-            let told = std::mem::take(&mut burst.told);
-            burst.position = Some(self.session.record_burst(side, burst.len, told)?);
+    /// What a protocol that nobody here reads would carry could be anything, more requests too (h2c): only what is no way to
+    /// send those is switched to.
+    fn may_switch(&self, step: &Step<'_>) -> Result<(), Blocked> {
+        let Step::ResponseHead { head, .. } = step else { return Ok(()) };
+        let foreign = head.status == 101 && !head.fields.has_member("upgrade", "websocket");
+        if foreign && self.session.mode() == Mode::Enforce {
+            let why = "the target switched to a protocol in which requests cannot be judged".to_owned();
+            self.session.record(Note { code: "http_unjudged_protocol".into(), text: why.clone() })?;
+            return Err(Blocked::Refused { why, answer: Vec::new() });
         }
         Ok(())
     }
@@ -270,6 +332,12 @@ impl Exchanges<'_> {
         let room = self.answering.is_none() && waiting == usize::from(begun);
         let answer = if room { self.teller.answer(side, refusal) } else { Vec::new() };
         Blocked::Refused { why: format!("HTTP {}: {refusal}", refusal.code()), answer }
+    }
+
+    /// A message, or the answer to one, that never became whole.
+    fn cut(&self, side: Side, exchange: u32) -> crewtap_core::event::Body {
+        let held = self.held.as_ref().is_some_and(|held| held.refused.exchange == exchange);
+        Teller::cut(side, self.answering == Some(exchange), held)
     }
 
     fn begin(&mut self, side: Side) {
@@ -298,7 +366,8 @@ impl Exchanges<'_> {
         side == Side::Client
             && self.conversation.exchanges() == 0
             && self.upgraded.is_none()
-            && self.session.run().mode != Mode::Enforce
+            && self.session.mode() != Mode::Enforce
+            && matches!(self.injections, Credentials::Own)
             && foreign::is_foreign(bytes)
     }
 
@@ -320,7 +389,7 @@ impl Exchanges<'_> {
             let ended = self.conversation.end(side);
             for exchange in ended.completed.into_iter().chain(ended.cut).chain(ended.unanswered) {
                 if self.refused != Some(exchange) && exchange > 0 {
-                    let body = Teller::cut(side, self.answering == Some(exchange));
+                    let body = self.cut(side, exchange);
                     told.push(Told { exchange: Some(exchange), body, payload: Cow::Borrowed(b"") });
                 }
             }
@@ -334,49 +403,6 @@ impl Exchanges<'_> {
             upgraded.finish();
         }
     }
-}
-
-impl<'b> Burst<'b> {
-    /// Exchange 0 is none: what was said outside of any.
-    fn tell(&mut self, exchange: u32, body: impl Into<Body>, payload: &'b [u8]) {
-        let exchange = Some(exchange).filter(|exchange| *exchange > 0);
-        self.told.push(Told { exchange, body: body.into(), payload: Cow::Borrowed(payload) });
-    }
-
-    /// Adds content to the piece before it, with which it came: a body in tiny chunks is not a record for each of them.
-    fn join(&mut self, exchange: u32, side: Side, content: &'b [u8]) -> bool {
-        match self.told.last_mut() {
-            Some(Told { exchange: Some(last), body: Body::Chunk(chunk), payload })
-                if *last == exchange && chunk.side == side && chunk.part.is_none() =>
-            {
-                chunk.wire = Some(chunk.wire.unwrap_or(payload.len() as u64) + content.len() as u64);
-                payload.to_mut().extend_from_slice(content);
-                true
-            }
-            _ => false,
-        }
-    }
-
-    /// Adds framing to the piece of content before it.
-    fn add_wire(&mut self, exchange: u32, bytes: u64) -> bool {
-        match self.told.last_mut() {
-            Some(Told { exchange: Some(last), body: Body::Chunk(chunk), payload })
-                if *last == exchange && chunk.part.is_none() =>
-            {
-                chunk.wire = Some(chunk.wire.unwrap_or(payload.len() as u64) + bytes);
-                true
-            }
-            _ => false,
-        }
-    }
-}
-
-/// Framing that says nothing but how long a chunk is, in the one way to say it: its length on the wire is record enough.
-fn is_canonical(framing: &[u8]) -> bool {
-    let digits = framing.strip_suffix(b"\r\n").unwrap_or(framing);
-    let digits = digits.strip_suffix(b"\r\n").unwrap_or(digits);
-    digits.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-        && (digits.len() < 2 || digits.first() != Some(&b'0'))
 }
 
 /// Bytes that came behind the last message that may come.

@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use crewtap_core::action::{Fact, Facts};
+use crewtap_core::action::{Action, Fact, Facts, Verb};
 use crewtap_core::bodies::{Chunk, Classified, Note, Part, Request, Response};
 use crewtap_core::event::Body;
 use crewtap_core::limits;
@@ -17,6 +17,15 @@ use crewtap_core::wire::http::{Fields, Length, Refusal, RequestHead, ResponseHea
 
 use crate::recorder::Told;
 use crate::session::Session;
+
+/// What stands for what is not understood.
+const UNPARSED: &str = "UNPARSED";
+
+/// Fields from which frameworks take a request's method instead of from its line.
+const METHOD_FIELDS: &[&str] = &["x-http-method-override", "x-http-method", "x-method-override"];
+
+/// Fields from which servers take the path.
+const PATH_FIELDS: &[&str] = &["x-original-url", "x-rewrite-url"];
 
 /// Makes events of heads.
 pub(super) struct Teller<'s> {
@@ -43,6 +52,14 @@ impl<'s> Teller<'s> {
 
     pub(super) fn request(&self, exchange: u32, head: &RequestHead<'_>, bytes: &[u8], told: &mut Vec<Told<'_>>) {
         let shown = shown_head(bytes, self.key);
+        let (subject, facts) = self.described(head, bytes, &shown);
+        let parts = parts(&shown.bytes, head.length, &head.fields);
+        let request = Request { verb: head.method.into(), subject, facts, parts, wire: wire(&shown.bytes, bytes) };
+        tell(exchange, request, shown, told);
+    }
+
+    /// What is asked, as it may be told: subject and facts.
+    fn described(&self, head: &RequestHead<'_>, bytes: &[u8], shown: &Shown) -> (String, Facts) {
         let mut facts = self.facts.clone();
         let mut fact = |name: &str, value: String| facts.insert(name.into(), Fact::Text(value));
         fact("method", head.method.into());
@@ -54,8 +71,9 @@ impl<'s> Teller<'s> {
         // All words are the redacted head's, which still reads as one: a path can hold credentials, too.
         let safe = if shown.bytes == bytes { Some(*head) } else { RequestHead::parse(&shown.bytes).ok() };
         if let Some(path) = safe.and_then(|safe| safe.path()) {
+            let whole = path.len() <= limits::FACT_TEXT_MAX;
             fact("raw_path", cut(lossy(path)));
-            fact("path", normal(path).map_or_else(|| "UNPARSED".into(), cut));
+            fact("path", normal(path).filter(|_| whole).unwrap_or_else(|| UNPARSED.into()));
         }
         if let Some(query) = safe.and_then(|safe| safe.query()) {
             fact("query", lossy(query));
@@ -65,9 +83,40 @@ impl<'s> Teller<'s> {
         }
         let unread = || format!("{}://{}", self.scheme, self.default_host);
         let subject = cut(safe.map_or_else(unread, |safe| safe.url(self.scheme, &self.default_host)));
-        let parts = parts(&shown.bytes, head.length, &head.fields);
-        let request = Request { verb: head.method.into(), subject, facts, parts, wire: wire(&shown.bytes, bytes) };
-        tell(exchange, request, shown, told);
+        (subject, facts)
+    }
+
+    /// What a request would do, for policy; what two readers could take in two ways is `UNPARSED`.
+    pub(super) fn action(&self, head: &RequestHead<'_>, bytes: &[u8]) -> Action {
+        let shown = shown_head(bytes, self.key);
+        let (subject, mut facts) = self.described(head, bytes, &shown);
+        facts.remove("claimed_host");
+        let mut fact = |name: &str, value: String| facts.insert(name.into(), Fact::Text(value));
+        // Servers are known that take a method in small letters, and others that take another one from a field.
+        let overridden = METHOD_FIELDS.iter().any(|name| head.fields.get(name).is_some());
+        fact("method", if overridden { UNPARSED.into() } else { head.method.to_ascii_uppercase() });
+        if head.fields.all("content-type").count() > 1 {
+            fact("content_type", UNPARSED.into());
+        }
+        if PATH_FIELDS.iter().any(|name| head.fields.get(name).is_some()) {
+            fact("path", UNPARSED.into());
+        }
+        for name in ["path", "raw_path"] {
+            facts.entry(name.into()).or_insert_with(|| Fact::Text(UNPARSED.into()));
+        }
+        Action { verb: Verb::HttpRequest, subject, facts }
+    }
+
+    /// A head, as it may be shown.
+    pub(super) fn shown(&self, head: &[u8]) -> Vec<u8> {
+        shown_head(head, self.key).bytes
+    }
+
+    /// The answer to a request that crewtap gave itself.
+    pub(super) fn blocked(exchange: u32, status: u16) -> Told<'static> {
+        let code = Some(status.to_string());
+        let blocked = Response { outcome: "blocked".into(), code, ..Response::default() };
+        Told { exchange: Some(exchange), body: blocked.into(), payload: Cow::Borrowed(b"") }
     }
 
     pub(super) fn response(&self, exchange: u32, head: &ResponseHead<'_>, bytes: &[u8], told: &mut Vec<Told<'_>>) {
@@ -107,17 +156,14 @@ impl<'s> Teller<'s> {
     }
 
     /// A message, or the answer to one, that never became whole.
-    pub(super) fn cut(side: Side, answered: bool) -> Body {
+    pub(super) fn cut(side: Side, answered: bool, held: bool) -> Body {
         match (side, answered) {
+            _ if held => aborted("the session ended while it was held: it was not sent"),
             (Side::Client, _) => {
                 let text = "the request was cut off in the middle".into();
                 Note { code: "http_cut".into(), text }.into()
             }
-            (Side::Server, answered) => {
-                let why = if answered { "the answer was cut off" } else { "no answer came" };
-                let facts = Facts::from([("cut".to_owned(), Fact::Text(why.into()))]);
-                Response { outcome: "aborted".into(), facts, ..Response::default() }.into()
-            }
+            (Side::Server, answered) => aborted(if answered { "the answer was cut off" } else { "no answer came" }),
         }
     }
 
@@ -144,11 +190,7 @@ impl<'s> Teller<'s> {
             told.push(Told { exchange, body: request.into(), payload: Cow::Owned(shown) });
         }
         told.push(Told { exchange, body: note.into(), payload: Cow::Borrowed(b"") });
-        if exchange.is_some() {
-            let code = Some(refusal.status().to_string());
-            let blocked = Response { outcome: "blocked".into(), code, ..Response::default() };
-            told.push(Told { exchange, body: blocked.into(), payload: Cow::Borrowed(b"") });
-        }
+        told.extend(exchange.map(|exchange| Self::blocked(exchange, refusal.status())));
         told
     }
 
@@ -173,6 +215,11 @@ impl<'s> Teller<'s> {
         )
         .into_bytes()
     }
+}
+
+fn aborted(why: &str) -> Body {
+    let facts = Facts::from([("cut".to_owned(), Fact::Text(why.into()))]);
+    Response { outcome: "aborted".into(), facts, ..Response::default() }.into()
 }
 
 /// What was refused, credentials hidden: also those that stand in a header only for a reader that takes a lone CR or a NUL for

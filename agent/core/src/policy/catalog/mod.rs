@@ -7,22 +7,23 @@
 //! a proof (the address lies in a network of its `cidr`, or the server has proven the name) is taken; only where there is
 //! none, the first that matches by an unproven name. A name that nobody has proven never selects a credential.
 
+mod credential;
 mod parse;
 mod pattern;
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+pub use credential::{Credential, Form, Injection, Source};
 pub use parse::Malformed;
 pub use pattern::{HostPattern, Network};
 
 use crate::run::Mode;
-use crate::target::{Name, Proof};
+use crate::target::{Name, Proof, Resource, Target};
 use crate::view::hexadecimal;
 
 /// Every target that is known, in the order of the file.
@@ -46,6 +47,8 @@ pub struct Entry {
     pub protocol: String,
     /// What crewtap logs in with; none: the client's own log-in passes.
     pub credential: Option<Credential>,
+    /// What crewtap puts into HTTP requests, each in its own place.
+    pub injections: Vec<Injection>,
     /// How the target's end of TLS is judged.
     pub tls: Upstream,
     /// The database that is asked for, whatever the client asks for.
@@ -56,33 +59,6 @@ pub struct Entry {
     pub masks: Vec<String>,
     /// Mode in force for this target; the run's when none.
     pub mode: Option<Mode>,
-}
-
-/// What crewtap logs in with.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Credential {
-    /// The user.
-    pub user: String,
-    /// Where the secret is; none for users that need none.
-    pub secret: Option<Source>,
-}
-
-/// Where a secret is.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Source {
-    /// The content of a file, without a line break at its end.
-    File(PathBuf),
-    /// A variable of the agent's environment.
-    Env(String),
-}
-
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::File(path) => write!(f, "file:{}", path.display()),
-            Self::Env(name) => write!(f, "env:{name}"),
-        }
-    }
 }
 
 /// How the target's end of TLS is judged.
@@ -143,6 +119,15 @@ pub enum Withheld {
         /// The entry.
         target: String,
     },
+    /// Nobody vouches for the target, and the secret would go to it as it is.
+    #[error(
+        "nobody vouches for the certificate of [target.{target}], and its secret would be sent as it is: name its tls.ca \
+         or its tls.pins"
+    )]
+    Unverified {
+        /// The entry.
+        target: String,
+    },
     /// The certificate is not one that the entry accepts.
     #[error("the certificate {sha256} is not what [target.{target}] accepts: compare its tls.ca and tls.pins")]
     Certificate {
@@ -175,6 +160,20 @@ impl Catalog {
         matching().find(Found::is_proven).or_else(|| matching().next())
     }
 
+    /// The entry that policy takes a target for. A name that the client merely claims is none; one that was looked up is, until
+    /// the target has been dialled and has proven another or none. Before it is known what is spoken, any protocol fits.
+    #[must_use]
+    pub fn resource<'c>(&'c self, target: &'c Target, protocol: &str) -> Option<&'c Entry> {
+        let known = self.entries.iter().any(|entry| entry.protocol == protocol);
+        let (address, name) = (target.address, target.name.as_ref());
+        let matching = || {
+            let fitting = self.entries.iter().filter(|entry| !known || entry.protocol == protocol);
+            fitting.filter_map(|entry| entry.matched(address, name))
+        };
+        let looked_up = |found: &Found<'_>| found.by_name.is_some_and(|(_, proof)| proof == Proof::Dns);
+        matching().find(Found::is_proven).or_else(|| matching().find(looked_up)).map(|found| found.entry)
+    }
+
     /// All, in the order of the file.
     #[must_use]
     pub fn entries(&self) -> &[Entry] {
@@ -183,15 +182,25 @@ impl Catalog {
 
     /// Variables of the agent's environment that hold secrets: no child may inherit them.
     pub fn variables(&self) -> impl Iterator<Item = &str> {
-        let sources = self.entries.iter().filter_map(|entry| entry.credential.as_ref()?.secret.as_ref());
-        sources.filter_map(|source| match source {
-            Source::Env(name) => Some(name.as_str()),
-            Source::File(_) => None,
-        })
+        self.entries.iter().flat_map(Entry::sources).filter_map(Source::variable)
     }
 }
 
 impl Entry {
+    /// Where its secrets are.
+    pub fn sources(&self) -> impl Iterator<Item = &Source> {
+        let log_in = self.credential.as_ref().and_then(|credential| credential.secret.as_ref());
+        log_in.into_iter().chain(self.injections.iter().map(|injection| &injection.secret))
+    }
+
+    /// What policy takes it for.
+    #[must_use]
+    pub fn resource(&self) -> Resource {
+        let mut tags = self.tags.clone();
+        tags.sort();
+        Resource { id: self.name.clone(), tags }
+    }
+
     fn matched<'c>(&'c self, address: SocketAddr, name: Option<&'c Name>) -> Option<Found<'c>> {
         let ip = address.ip().to_canonical();
         if !self.ports.contains(&address.port()) {
@@ -249,6 +258,20 @@ impl Found<'_> {
             return Err(Withheld::Certificate { target: target(), sha256: hexadecimal(&digest) });
         }
         if vouched { self.may_lease() } else { self.by_address() }
+    }
+
+    /// Whether the entry's secrets may be sent on this connection as they are. In clear that takes an address of its `cidr`.
+    ///
+    /// # Errors
+    /// When what the entry demands is not proven, or the target's certificate is not.
+    pub fn may_send_on(&self, channel: Channel<'_>) -> Result<(), Withheld> {
+        self.may_lease_on(channel)?;
+        let Channel::Tls { certificate, verified, authority } = channel else { return Ok(()) };
+        let vouched = verified && authority == self.entry.tls.ca.as_deref();
+        if vouched || self.is_pinned(certificate) {
+            return Ok(());
+        }
+        Err(Withheld::Unverified { target: self.entry.name.clone() })
     }
 
     /// Whether the target has proven by its certificate that it is the entry's: only then may a secret go to it in clear inside

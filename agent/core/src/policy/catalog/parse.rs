@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Catalog, Credential, Entry, HostPattern, Network, Source, Upstream};
+use super::{Catalog, Entry, HostPattern, Network, Upstream, credential};
 use crate::policy::keys::{Fault, Key, Value, in_order, one_of, parse, ports, table, text, texts, unknown};
 use crate::run::Mode;
 
@@ -71,7 +71,7 @@ impl Entry {
 
 fn entry(name: &Key<'_>, value: &Value<'_>, beside: &Path) -> Result<Entry, Fault> {
     let mut entry = Entry { name: target_name(name)?, ..Entry::default() };
-    let mut default_ports: &[u16] = &[];
+    let (mut default_ports, mut secrets): (&[u16], _) = (&[], None);
     for (key, value) in in_order(table(&entry.name, value)?) {
         match key.get_ref().as_ref() {
             "match" => select(&mut entry, value)?,
@@ -80,7 +80,8 @@ fn entry(name: &Key<'_>, value: &Value<'_>, beside: &Path) -> Result<Entry, Faul
                 name.clone_into(&mut entry.protocol);
                 default_ports = ports;
             }
-            "credential" => entry.credential = Some(credential(value, beside)?),
+            // What it may say hangs on the protocol.
+            "credential" => secrets = Some(value),
             "tls" => entry.tls = upstream(value, beside)?,
             "map" => entry.database = Some(database(value)?),
             "tags" => entry.tags = texts("tags", value, word)?,
@@ -95,6 +96,11 @@ fn entry(name: &Key<'_>, value: &Value<'_>, beside: &Path) -> Result<Entry, Faul
     if entry.ports.is_empty() {
         entry.ports = default_ports.to_vec();
     }
+    match secrets {
+        Some(value) if entry.protocol == "http" => entry.injections = credential::injections(value, beside)?,
+        Some(value) => entry.credential = Some(credential::log_in(value, beside)?),
+        None => {}
+    }
     complete(entry).map_err(|what| Fault { at: name.span(), what })
 }
 
@@ -107,11 +113,14 @@ fn complete(entry: Entry) -> Result<Entry, String> {
     if protocol.is_empty() {
         return Err(format!("[target.{name}] has no `protocol`: \"postgres\", \"http\" or \"ssh\""));
     }
-    let injects = credential.is_some() || tls.client.is_some() || database.is_some();
-    if protocol != "postgres" && injects {
-        return Err(format!(
-            "[target.{name}]: credentials for {protocol} come with policy; for now, postgres has them"
-        ));
+    if protocol != "postgres" && tls.client.is_some() {
+        return Err(format!("[target.{name}]: `cert` and `key` are for protocol \"postgres\" for now"));
+    }
+    if protocol != "postgres" && database.is_some() {
+        return Err(format!("[target.{name}]: `map` is for protocol \"postgres\""));
+    }
+    if !matches!(protocol.as_str(), "postgres" | "http") && credential.is_some() {
+        return Err(format!("[target.{name}]: credentials for {protocol} come later; postgres and http have them"));
     }
     Ok(entry)
 }
@@ -144,40 +153,6 @@ fn select(entry: &mut Entry, value: &Value<'_>) -> Result<(), Fault> {
         }
     }
     Ok(())
-}
-
-fn credential(value: &Value<'_>, beside: &Path) -> Result<Credential, Fault> {
-    let (mut user, mut secret) = (None, None);
-    for (key, value) in in_order(table("credential", value)?) {
-        match key.get_ref().as_ref() {
-            "user" => user = Some(text("user", value)?.to_owned()),
-            "secret" => {
-                let source = source(text("secret", value)?, beside);
-                secret = Some(source.map_err(|what| Fault::of(value, format!("`secret`: {what}")))?);
-            }
-            other => return Err(Fault { at: key.span(), what: unknown(other, &["user", "secret"]) }),
-        }
-    }
-    let user = user.filter(|user| !user.contains('\0'));
-    let user = user.ok_or_else(|| Fault::of(value, "`credential` has no `user`: name who crewtap logs in as"))?;
-    Ok(Credential { user, secret })
-}
-
-/// Never repeats the text: somebody may have written the secret itself there.
-fn source(text: &str, beside: &Path) -> Result<Source, String> {
-    match text.split_once(':') {
-        Some(("file", path)) if !path.is_empty() => Ok(Source::File(beside.join(path))),
-        Some(("env", name)) if is_variable(name) => Ok(Source::Env(name.to_owned())),
-        Some((kind @ ("cmd" | "systemd"), _)) => {
-            Err(format!("{kind}: comes with policy; use file: or env: until then"))
-        }
-        _ => Err("say where the secret is, as \"file:PATH\" or \"env:NAME\"; never write the secret here".to_owned()),
-    }
-}
-
-fn is_variable(name: &str) -> bool {
-    let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-    !name.is_empty() && name.bytes().all(fits) && !name.starts_with(|letter: char| letter.is_ascii_digit())
 }
 
 fn upstream(value: &Value<'_>, beside: &Path) -> Result<Upstream, Fault> {

@@ -55,6 +55,15 @@ impl HostPattern {
     }
 }
 
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exactly(name) => f.write_str(name),
+            Self::Below(domain) => write!(f, "*.{domain}"),
+        }
+    }
+}
+
 /// A network, as an address and the number of bits that count.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Network {
@@ -94,6 +103,13 @@ impl Network {
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         address.is_ipv4() == self.address.is_ipv4() && masked(address, self.bits) == self.address
+    }
+
+    /// Its address, where it has only one.
+    #[must_use]
+    pub fn single(&self) -> Option<IpAddr> {
+        let all = if self.address.is_ipv4() { 32 } else { 128 };
+        (self.bits == all).then_some(self.address)
     }
 
     /// Whether every address of `other` lies in it.

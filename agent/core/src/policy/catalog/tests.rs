@@ -46,8 +46,26 @@ fn faults_name_the_line_and_what_to_do() {
         ("[target.a]\nprotocol = 'mysql'", "2: `protocol` cannot be \"mysql\": it is one of \"postgres\""),
         ("[target.'a b']\n", "1: [target.NAME]: \"a b\" is no name"),
         ("[target.a]\ncredential = { secret = 'env:A' }", "2: `credential` has no `user`"),
-        ("[target.a]\ncredential = { user = 'a', secret = 'cmd:x' }", "cmd: comes with policy"),
-        ("[target.a]\ncredential = { user = 'a', secret = 'systemd:x' }", "systemd: comes with policy"),
+        ("[target.a]\ncredential = { user = 'a', secret = 'cmd:x' }", "cmd: needs the whole path of a program"),
+        ("[target.a]\ncredential = { user = 'a', secret = 'cmd:/x \"a b\"' }", "cmd: knows no quotes"),
+        ("[target.a]\ncredential = { user = 'a', secret = 'systemd:a/b' }", "say where the secret is"),
+        ("[target.a]\ncredential = { user = 'a', secret = 'vault:x' }", "vault: is followed by http(s)://"),
+        ("[target.a]\ncredential = { user = 'a', secret = 'vault:http://v/a#b' }", "`vault:` needs a `token`"),
+        (
+            "[target.a]\ncredential = { user = 'a', secret = 'env:A', token = 'env:B' }",
+            "belong to a secret of `vault:`",
+        ),
+        ("[target.a]\ncredential = { user = 'a', header = 'b' }", "are for protocol \"http\""),
+        ("[target.a]\nprotocol = 'http'\ncredential = { header = 'b' }", "3: `credential` has no `secret`"),
+        ("[target.a]\nprotocol = 'http'\ncredential = { secret = 'env:A' }", "needs one of `user`, `header`"),
+        ("[target.a]\nprotocol = 'http'\ncredential = { header = 'Host', secret = 'env:A' }", "cannot be \"Host\""),
+        (
+            "[target.a]\nprotocol = 'http'\ncredential = { header = 'a b', secret = 'env:A' }",
+            "no name of a header field",
+        ),
+        ("[target.a]\nprotocol = 'http'\ncredential = { user = 'a:b', secret = 'env:A' }", "can have no colon"),
+        ("[target.a]\nprotocol = 'http'\ncredential = { query = 'a&b', secret = 'env:A' }", "`query` is a name"),
+        ("[target.a]\nprotocol = 'http'\ncredential = { placeholder = 'a', secret = 'env:A' }", "at least 4 letters"),
         ("[target.a]\ntls = { cert = 'a.pem' }", "2: `tls` needs both `cert` and `key`"),
         ("[target.a]\ntls = { pins = ['5B:1E'] }", "is no SHA-256 of a certificate"),
         ("[target.a]\nmap = { user = 'a' }", "the user to log in as stands in `credential`"),
@@ -68,8 +86,33 @@ fn a_secret_written_in_place_of_its_source_is_not_repeated() {
 
 #[test]
 fn credentials_of_other_protocols_are_refused_and_not_ignored() {
-    let text = "[target.a]\nmatch = { host = ['a.b'] }\nprotocol = 'http'\ncredential = { user = 'a' }";
-    assert!(parse(text).unwrap_err().contains("credentials for http come with policy"));
+    let text = "[target.a]\nmatch = { host = ['a.b'] }\nprotocol = 'ssh'\ncredential = { user = 'a' }";
+    assert!(parse(text).unwrap_err().contains("credentials for ssh come later"));
+    let text = "[target.a]\nmatch = { host = ['a.b'] }\nprotocol = 'http'\nmap = { database = 'a' }";
+    assert!(parse(text).unwrap_err().contains("`map` is for protocol"));
+}
+
+#[test]
+fn secrets_of_http_have_a_place_each() {
+    let http = |credential: &str| {
+        let text = format!("[target.a]\nmatch = {{ host = ['a.b'] }}\nprotocol = 'http'\ncredential = {credential}\n");
+        parse(&text).map(|catalog| catalog.entries()[0].injections.clone())
+    };
+    let told = |credential: &str| -> Vec<String> {
+        http(credential).unwrap().iter().map(|one| format!("{}: {}", one.form, one.secret)).collect()
+    };
+    let bearer = "{ header = 'authorization', scheme = 'bearer', secret = 'file:k' }";
+    assert_eq!(told(bearer), ["header authorization (bearer): file:/etc/crewtap/k"]);
+    assert_eq!(told("{ user = 'u', secret = 'systemd:k' }"), ["u (basic): systemd:k"]);
+    let several = "[{ query = 'key', secret = 'env:K' }, { placeholder = 'crewtap', secret = ['cmd:/bin/x', 'a b'] }]";
+    assert_eq!(told(several), ["query key: env:K", "placeholder crewtap: cmd:/bin/x"]);
+    let vault =
+        "{ header = 'x-api-key', secret = 'vault:https://v:8200/v1/secret/data/a#key', token = 'env:T', ca = 'v.pem' }";
+    assert_eq!(told(vault), ["header x-api-key: vault:https://v:8200/v1/secret/data/a#key"]);
+    let twice = format!("[{bearer}, {{ user = 'u', secret = 'env:K' }}]");
+    assert!(http(&twice).unwrap_err().contains("same place"));
+    let text = format!("[target.a]\nmatch = {{ host = ['a.b'] }}\nprotocol = 'http'\ncredential = {vault}\n");
+    assert_eq!(parse(&text).unwrap().variables().collect::<Vec<_>>(), ["T"]);
 }
 
 #[test]

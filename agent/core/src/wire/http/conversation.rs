@@ -116,7 +116,7 @@ pub struct Ended {
 
 /// Where a side is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Place {
+pub(super) enum Place {
     /// Before or in a head.
     Head,
     /// Behind the head of a message.
@@ -129,7 +129,7 @@ enum Place {
 
 /// What is left of a message's content.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Body {
+pub(super) enum Body {
     Bytes(u64),
     Chunked(Chunks),
     UntilClose,
@@ -139,11 +139,11 @@ const NO_BODY: Body = Body::Bytes(0);
 
 /// One direction.
 #[derive(Clone, Copy, Debug)]
-struct Half {
-    place: Place,
+pub(super) struct Half {
+    pub(super) place: Place,
     scan: Scan,
     /// After its present message this side sends none.
-    last: bool,
+    pub(super) last: bool,
 }
 
 impl Half {
@@ -154,7 +154,7 @@ impl Half {
 
 /// A request that has no complete final response.
 #[derive(Clone, Copy, Debug)]
-struct Pending {
+pub(super) struct Pending {
     exchange: u32,
     kind: Kind,
     /// It may be answered with 101.
@@ -171,14 +171,14 @@ enum Kind {
 }
 
 /// The messages of one connection.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Conversation {
-    client: Half,
-    server: Half,
-    pending: VecDeque<Pending>,
+    pub(super) client: Half,
+    pub(super) server: Half,
+    pub(super) pending: VecDeque<Pending>,
     exchanges: u32,
     /// The request under way waits for 100, and nothing of its content has come.
-    expecting: bool,
+    pub(super) expecting: bool,
     /// An empty line before the next request has come.
     blank: bool,
     /// The server has switched protocols: the client follows after its present message.
@@ -246,7 +246,7 @@ impl Conversation {
     }
 
     /// Whether the newest request's answer decides what the client's next bytes are.
-    fn may_switch(&self) -> bool {
+    pub(super) fn may_switch(&self) -> bool {
         self.pending.back().is_some_and(|last| last.may_switch())
     }
 

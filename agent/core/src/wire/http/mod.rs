@@ -12,6 +12,7 @@ mod fields;
 mod fuzzed;
 pub mod head;
 pub mod path;
+mod refuse;
 mod scan;
 pub mod target;
 
