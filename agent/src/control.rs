@@ -4,6 +4,8 @@
 //! time. Never carries secrets except the command line, which stays between root and root, and never obeys a
 //! captured process.
 
+pub mod api;
+pub mod approvals;
 mod client;
 pub mod launch;
 mod server;
@@ -54,6 +56,12 @@ pub enum Request {
     },
     /// How the agent is; answered by [`Reply::Status`].
     Status,
+    /// About approvals and overrides; answered by [`Reply::Approvals`].
+    Approvals {
+        /// What.
+        #[serde(flatten)]
+        request: approvals::Request,
+    },
 }
 
 /// A command that is to be captured.
@@ -112,6 +120,12 @@ pub enum Reply {
     Laid(Laid),
     /// How the agent is.
     Status(Status),
+    /// About approvals and overrides.
+    Approvals {
+        /// What.
+        #[serde(flatten)]
+        told: approvals::Reply,
+    },
     /// Not done, and why; a sentence for the user.
     Refused {
         /// Lower case, says what to do.
@@ -228,6 +242,12 @@ pub trait Agent {
 
     /// How the agent is.
     async fn status(&self) -> Status;
+
+    /// Questions that wait, their answers, and overrides. An agent that asks nobody has none.
+    async fn approvals(&self, peer: Peer, request: approvals::Request) -> Result<approvals::Reply, Refusal> {
+        tracing::debug!(?peer, ?request, "nobody is asked here");
+        Err(Refusal("this agent asks nobody".into()))
+    }
 }
 
 /// One line of the conversation.

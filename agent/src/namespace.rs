@@ -29,6 +29,8 @@ pub struct Namespace {
     netns: NetworkNamespace,
     is_own: bool,
     ports: ListenerPorts,
+    /// What else of ours listens in the agent's own namespace.
+    beside: Option<u16>,
     reach: RwLock<Arc<Reach>>,
     held: watch::Sender<()>,
 }
@@ -41,7 +43,13 @@ impl Namespace {
     pub fn new(netns: NetworkNamespace, ports: ListenerPorts) -> io::Result<Self> {
         let is_own = NetworkNamespace::current()?.inode() == netns.inode();
         let reach = RwLock::new(Arc::new(netns.reach()?));
-        Ok(Self { netns, is_own, ports, reach, held: watch::Sender::new(()) })
+        Ok(Self { netns, is_own, ports, beside: None, reach, held: watch::Sender::new(()) })
+    }
+
+    /// The same, where the agent's own namespace has one more port that is ours: no captured process gets there.
+    #[must_use]
+    pub fn with(self, port: Option<u16>) -> Self {
+        Self { beside: port.filter(|_| self.is_own), ..self }
     }
 
     /// What those who serve its listeners watch: it ends when nobody holds the namespace any more.
@@ -87,7 +95,8 @@ impl Namespace {
     pub fn is_ours(&self, address: SocketAddr) -> bool {
         let ip = address.ip().to_canonical();
         let local = |ip: IpAddr| ip.is_loopback() || ip.is_unspecified() || self.reach().addresses.contains(&ip);
-        self.ports.contains(address.port()) && local(ip)
+        let port = address.port();
+        (self.ports.contains(port) || self.beside == Some(port)) && local(ip)
     }
 
     /// Makes a socket inside. In the agent's own namespace that is a plain call; in another one a thread enters it.

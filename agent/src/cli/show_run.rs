@@ -14,7 +14,7 @@ use super::runs::{complete, id_len, status};
 use super::screen::{Screen, Style, bytes, counted, duration, safe, short};
 use super::store::Store;
 use super::table::{Align, Table};
-use crate::index::{Index, Reconciliation, Run, Session};
+use crate::index::{ApprovalRow, Decision, Index, Reconciliation, Run, Session};
 
 /// Sessions of a run that are listed before "… N more".
 const SESSIONS_MAX: usize = 100;
@@ -108,12 +108,38 @@ fn four_lines(index: &Index, run: &Run, sessions: &[Session], screen: &mut Scree
     let denied = decisions.iter().filter(|decision| decision.effect == "deny").count();
     let denied = i64::try_from(denied).unwrap_or(i64::MAX);
     let line = format!(
-        "  refused     {}, {}, no approvals, no overrides",
+        "  refused     {}, {}, {}, {}",
         counted(run.refused, "session or exchange", "sessions or exchanges"),
         counted(denied, "denial", "denials"),
+        approvals(&index.approvals(&run.id)?),
+        overrides(&decisions, index.overrides_during(run)?.len()),
     );
     screen.line(&line)?;
     Ok(())
+}
+
+/// What humans were asked, and what they said.
+fn approvals(asked: &[ApprovalRow]) -> String {
+    if asked.is_empty() {
+        return "no approvals".into();
+    }
+    let mut kinds = BTreeMap::<&str, usize>::new();
+    for one in asked {
+        *kinds.entry(one.answer.as_deref().unwrap_or("waiting")).or_default() += 1;
+    }
+    let kinds: Vec<String> = kinds.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+    let count = i64::try_from(asked.len()).unwrap_or(i64::MAX);
+    format!("{} ({})", counted(count, "approval asked", "approvals asked"), kinds.join(", "))
+}
+
+/// What passed against a verdict.
+fn overrides(decisions: &[Decision], in_force: usize) -> String {
+    let passed = decisions.iter().filter(|decision| decision.overridden.is_some()).count();
+    match (passed, i64::try_from(in_force).unwrap_or(i64::MAX)) {
+        (0, 0) => "no overrides".into(),
+        (0, count) => format!("{}, nothing passed by one", counted(count, "override", "overrides")),
+        (passed, count) => format!("{}, {passed} PASSED BY IT", counted(count, "override", "overrides")),
+    }
 }
 
 /// Who started the run, and why we say so.
@@ -189,6 +215,17 @@ fn alarms(index: &Index, run: &Run, sessions: &[Session]) -> anyhow::Result<Vec<
     for ((kind, refused), count) in kinds {
         let end = if refused { "and was refused" } else { "and PASSED" };
         alarms.push(format!("traffic past the proxy: {kind} × {count} {end}"));
+    }
+    for row in index.overrides_during(run)? {
+        alarms.push(format!(
+            "OVERRIDE: policy did not hold for {}, by {} ({}): {}",
+            row.target, row.by_name, row.by, row.reason
+        ));
+    }
+    let passed = index.decisions(&run.id)?.iter().filter(|decision| decision.overridden.is_some()).count();
+    if passed > 0 {
+        let passed = counted(i64::try_from(passed).unwrap_or(i64::MAX), "action", "actions");
+        alarms.push(format!("{passed} PASSED by an override, against the verdict: crewtap timeline {}", run.id));
     }
     for lost in index.recoveries(run)? {
         alarms.push(format!(
@@ -281,6 +318,9 @@ fn json(index: &Index, run: &Run, sessions: &[Session], screen: &mut Screen) -> 
     tagged("exchanges", &index.exchanges_of_run(&run.id)?, screen)?;
     tagged("processes", &index.processes(&run.id)?, screen)?;
     tagged("decisions", &index.decisions(&run.id)?, screen)?;
+    tagged("approvals", &index.approvals(&run.id)?, screen)?;
+    tagged("answers", &index.answers(&run.id)?, screen)?;
+    tagged("overrides", &index.overrides_during(run)?, screen)?;
     tagged("masks", &index.masks(&run.id)?, screen)?;
     tagged("names", &index.names(&run.id)?, screen)?;
     tagged("accepted", &index.accepted(&run.id)?, screen)?;

@@ -8,7 +8,7 @@ use super::show_run::{Tagged, ancestors, tagged};
 use super::store::Store;
 use super::stream::{self, Shown};
 use super::{dialogue, message};
-use crate::index::{Decision, Exchange, Session};
+use crate::index::{ApprovalRow, Decision, Exchange, Session};
 
 /// Characters of a command line.
 const COMMAND_CHARS: usize = 1000;
@@ -35,6 +35,7 @@ pub fn print(store: &Store, session: &Session, shown: Shown, screen: &mut Screen
         screen.json(&Tagged { table: "sessions", row: session })?;
         tagged("exchanges", &index.exchanges(&session.id)?, screen)?;
         tagged("decisions", &index.decisions_of_session(&session.id)?, screen)?;
+        tagged("approvals", &index.approvals_of_session(&session.id)?, screen)?;
         tagged("masks", &index.masks_of_session(&session.id)?, screen)?;
         tagged("notes", &index.notes_of_session(&session.id)?, screen)?;
         for (side, _) in SIDES {
@@ -59,6 +60,9 @@ pub fn print(store: &Store, session: &Session, shown: Shown, screen: &mut Screen
             session.bytes_up, session.bytes_down, session.recorded_up, session.recorded_down
         );
         screen.line(&screen.styled(&line, Style::Alarm))?;
+    }
+    for line in overridden(&index.decisions_of_session(&session.id)?) {
+        screen.line(&screen.styled(&safe(&line), Style::Alarm))?;
     }
     let exchanges_of_it = index.exchanges(&session.id)?;
     exchanges(&exchanges_of_it, shown, screen)?;
@@ -108,6 +112,15 @@ pub fn exchange(store: &Store, exchange: &Exchange, shown: Shown, screen: &mut S
         ("facts", exchange.facts.0.to_string()),
     ] {
         screen.line(&format!("  {label:<9}  {}", short(&line, COMMAND_CHARS)))?;
+    }
+    let of_it = |n: Option<i64>| n == Some(exchange.n);
+    for approval in store.index.approvals_of_session(&exchange.session)?.iter().filter(|one| of_it(one.n)) {
+        screen.line(&format!("  approval   {}", short(&asked(approval), COMMAND_CHARS)))?;
+    }
+    let mut decisions = store.index.decisions_of_session(&exchange.session)?;
+    decisions.retain(|decision| of_it(decision.n));
+    for line in overridden(&decisions) {
+        screen.line(&screen.styled(&safe(&line), Style::Alarm))?;
     }
     if let Some(dialogue) = dialogue::read(store, exchange, shown)? {
         screen.line("")?;
@@ -173,6 +186,9 @@ fn facts(store: &Store, session: &Session, screen: &Screen) -> anyhow::Result<Ve
     }
     for decision in store.index.decisions_of_session(&session.id)? {
         facts.push(("decision", decided(&decision)));
+    }
+    for approval in store.index.approvals_of_session(&session.id)? {
+        facts.push(("approval", short(&asked(&approval), COMMAND_CHARS)));
     }
     let error = session.error.as_deref().map(|error| format!(": {error}")).unwrap_or_default();
     let outcome = session.outcome.as_deref().unwrap_or("open");
@@ -241,6 +257,25 @@ fn decided(decision: &Decision) -> String {
     format!("{} {} {} {by}", decision.effect, decision.verb, decision.subject)
 }
 
+/// What passed against its verdict, as lines that cannot be missed.
+fn overridden(decisions: &[Decision]) -> Vec<String> {
+    let passed = |decision: &Decision| {
+        let id = decision.overridden.as_deref()?;
+        let n = decision.n.map_or_else(|| "the connection".into(), |n| format!(".{n}"));
+        Some(format!("  ! {n} PASSED by override {id}, against the verdict {}", decided(decision)))
+    };
+    decisions.iter().filter_map(passed).collect()
+}
+
+/// A question to a human and its answer, in one line.
+fn asked(approval: &ApprovalRow) -> String {
+    let n = approval.n.map_or_else(String::new, |n| format!(".{n} "));
+    let by = approval.by_name.as_deref().map(|name| format!(" by {name}")).unwrap_or_default();
+    let reason = approval.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
+    let answer = approval.answer.as_deref().unwrap_or("waits");
+    format!("{n}{} {} {answer}{by}{reason} ({})", approval.verb, approval.subject, approval.id)
+}
+
 fn exchanges(exchanges: &[Exchange], shown: Shown, screen: &mut Screen) -> std::io::Result<()> {
     if exchanges.is_empty() {
         return Ok(());
@@ -252,6 +287,10 @@ fn exchanges(exchanges: &[Exchange], shown: Shown, screen: &mut Screen) -> std::
         let outcome = exchange.outcome.as_deref().unwrap_or("no response");
         let subject = short(&text(&exchange.subject), SUBJECT_CHARS);
         let line = format!("  .{}  {} {subject}  {}", exchange.n, safe(&text(&exchange.verb)), safe(outcome));
+        let line = match exchange.verdict.as_deref() {
+            Some("overridden") => screen.styled(&format!("{line}  OVERRIDDEN"), Style::Alarm),
+            _ => line,
+        };
         screen.line(&line)?;
     }
     if exchanges.len() > limit {

@@ -33,7 +33,7 @@ impl Evidence for Memory {
     }
 }
 
-fn store_of(records: &[Record]) -> (tempfile::TempDir, Store) {
+pub(super) fn store_of(records: &[Record]) -> (tempfile::TempDir, Store) {
     let dir = tempfile::tempdir().unwrap();
     Indexer::open(dir.path(), |_| None).unwrap().apply(records).unwrap();
     let store = StoreDir::new(dir.path()).open_with(Ok(Box::new(Memory(records.to_vec())))).unwrap();
@@ -47,10 +47,10 @@ fn story() -> (tempfile::TempDir, Store, [SessionId; 2]) {
     (dir, store, sessions)
 }
 
-const UTC: ViewArgs = ViewArgs { json: false, utc: true };
-const JSON: ViewArgs = ViewArgs { json: true, utc: true };
+pub(super) const UTC: ViewArgs = ViewArgs { json: false, utc: true };
+pub(super) const JSON: ViewArgs = ViewArgs { json: true, utc: true };
 
-fn printed(view: &ViewArgs, print: impl FnOnce(&mut Screen) -> anyhow::Result<bool>) -> (bool, String) {
+pub(super) fn printed(view: &ViewArgs, print: impl FnOnce(&mut Screen) -> anyhow::Result<bool>) -> (bool, String) {
     let mut out = Vec::new();
     let found = print(&mut Screen::new(&mut out, view)).unwrap();
     let text = String::from_utf8(out).unwrap();

@@ -101,6 +101,7 @@ fn moments(index: &Index, run: &Run) -> Result<Vec<Moment>, IndexError> {
         out.of_session(&session);
     }
     out.of_exchanges(index)?;
+    out.of_approvals(index, run)?;
     out.of_names(index)?;
     out.of_network(index)?;
     out.of_notes(index, run)?;
@@ -195,15 +196,51 @@ impl Moments<'_> {
         for decision in index.decisions(self.run)? {
             let policies = decision.policies.texts().collect::<Vec<_>>().join(", ");
             let by = if policies.is_empty() { format!("mode {}", decision.mode) } else { policies };
-            let text = format!("{} {} {} by {by}", decision.effect, decision.verb, decision.subject);
+            let mut text = format!("{} {} {} by {by}", decision.effect, decision.verb, decision.subject);
+            for error in decision.errors.texts() {
+                text = format!("{text}; could not be evaluated: {error}");
+            }
+            if let Some(id) = &decision.overridden {
+                text = format!("OVERRIDDEN: it passed by override {id} against {text}");
+            }
             let moment = self.add("decided", decision.at_ns, decision.leaf, text);
-            moment.alarm = decision.effect == "deny";
+            moment.alarm = decision.effect == "deny" || decision.overridden.is_some();
             (moment.session, moment.n) = (decision.session, decision.n);
         }
         for mask in index.masks(self.run)? {
             let text = format!("{} × {}", mask.mask, mask.count);
             let moment = self.add("masked", mask.at_ns, mask.leaf, text);
             (moment.session, moment.n) = (mask.session, mask.n);
+        }
+        Ok(())
+    }
+
+    fn of_approvals(&mut self, index: &Index, run: &Run) -> Result<(), IndexError> {
+        for asked in index.approvals(self.run)? {
+            let policies = asked.policies.texts().collect::<Vec<_>>().join(", ");
+            let text = format!("held {} {} on {}, asked by {policies}", asked.verb, asked.subject, asked.target);
+            let moment = self.add("asked", asked.asked_ns, asked.leaf, text);
+            (moment.session, moment.n, moment.alarm) = (asked.session, asked.n, asked.answer.is_none());
+        }
+        for answer in index.answers(self.run)? {
+            let by = answer.by_name.as_deref().map(|name| format!(" by {name}")).unwrap_or_default();
+            let identity = answer.by.as_deref().map(|id| format!(" ({id})")).unwrap_or_default();
+            let reason = answer.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
+            let more = if answer.settled { "" } else { ", not settled by it" };
+            let text = format!("approval {} {}{by}{identity}{reason}{more}", answer.approval, answer.answer);
+            let moment = self.add("answered", answer.at_ns, answer.leaf, text);
+            moment.alarm = matches!(answer.answer.as_str(), "denied" | "expired" | "lost" | "revealed");
+            (moment.session, moment.n) = (answer.session, answer.n);
+        }
+        for row in index.overrides_during(run)? {
+            let until = duration(Some(row.until_ns.saturating_sub(row.at_ns) / 1000));
+            let (by, id, target) = (&row.by_name, &row.by, &row.target);
+            let text = format!("OVERRIDE: everything passes to {target} for {until}, by {by} ({id}): {}", row.reason);
+            self.add("override", row.at_ns, row.leaf, text).alarm = true;
+            if let (Some(at), Some(leaf)) = (row.ended_ns, row.end_leaf) {
+                let by = row.ended_by.as_deref().unwrap_or("?");
+                self.add("override", at, leaf, format!("OVERRIDE of {target} ended by {by}")).alarm = true;
+            }
         }
         Ok(())
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use crewtap_core::id::RunId;
 use crewtap_core::limits;
 
+use super::approvals;
 use super::{Exit, Laid, LineError, Reply, Request, StartRun, Started, Status, Summary, decode, encode};
 
 /// A conversation with the agent that did not come to its end.
@@ -122,6 +123,17 @@ impl Client {
     pub fn status(&mut self) -> Result<Status, ClientError> {
         match self.ask(&Request::Status)? {
             Reply::Status(status) => Ok(status),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Asks about approvals and overrides.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn approvals(&mut self, request: approvals::Request) -> Result<approvals::Reply, ClientError> {
+        match self.ask(&Request::Approvals { request })? {
+            Reply::Approvals { told } => Ok(told),
             other => Err(unexpected(&other)),
         }
     }

@@ -163,6 +163,7 @@ async fn answer<A: Agent>(request: Request, peer: Peer, agent: &A, open: &RefCel
         Request::LayOverlay { run, home } => agent.lay_overlay(run, home).await.map(Reply::Laid),
         Request::RunSummary { run } => agent.run_summary(run).await.map(Reply::Summary),
         Request::Status => Ok(Reply::Status(agent.status().await)),
+        Request::Approvals { request } => agent.approvals(peer, request).await.map(|told| Reply::Approvals { told }),
     };
     reply.unwrap_or_else(|Refusal(why)| Reply::Refused { why })
 }

@@ -3,13 +3,16 @@
 //! Finds them in the index, page by page, and never ends twice what has an end: only what the index shows as open, once it
 //! has caught up with everything that earlier agents wrote.
 
-use crewtap_core::bodies::{RunEnded, SessionClosed};
+use crewtap_core::bodies::{ApprovalAnswered, Override, RunEnded, SessionClosed};
 use crewtap_core::id::{RunId, SessionId};
 use crewtap_core::run::RunOutcome;
 use crewtap_core::session::Outcome;
 
 use super::Daemon;
-use crate::index::{Index, IndexError, Run, Session};
+use crate::approvals::ended_by_agent;
+use crate::clock;
+use crate::index::{ApprovalRow, Index, IndexError, Run, Session};
+use crate::recorder::Told;
 
 /// Sessions or runs that are read at once.
 const PAGE: usize = 256;
@@ -30,6 +33,7 @@ impl Daemon {
     /// Sessions first, so that nothing of a run comes after its end.
     async fn bury_all(&self) -> Result<(), IndexError> {
         let index = Index::open(&self.data_dir)?;
+        self.bury_approvals(&index).await?;
         let mut page = index.open_sessions(0, self.begun_at, PAGE)?;
         while let Some(last) = page.last().map(|session| session.leaf) {
             for session in &page {
@@ -48,6 +52,46 @@ impl Daemon {
             page = index.open_runs(after(last), self.begun_at, PAGE)?;
         }
         Ok(())
+    }
+
+    /// Nobody answers what an agent that was killed has asked; its overrides are not in force any more.
+    async fn bury_approvals(&self, index: &Index) -> Result<(), IndexError> {
+        let mut page = index.open_approvals(0, self.begun_at, PAGE)?;
+        while let Some(last) = page.last().map(|approval| approval.leaf) {
+            for approval in &page {
+                self.answer_lost(approval);
+            }
+            tokio::task::yield_now().await;
+            page = index.open_approvals(after(last), self.begun_at, PAGE)?;
+        }
+        for row in index.open_overrides(self.begun_at, clock::now().wall_ns)? {
+            let (id, target, reason, by) = (row.id, row.target, row.reason, ended_by_agent());
+            let until_ns = u64::try_from(row.until_ns).unwrap_or(0);
+            let ended = Override { id, target, by, reason, until_ns, ended: true };
+            if let Err(error) = self.recorder.record(ended.into()) {
+                tracing::error!(%error, "the end of a lost override could not be recorded");
+            }
+        }
+        Ok(())
+    }
+
+    fn answer_lost(&self, approval: &ApprovalRow) {
+        let place = approval.run.as_deref().and_then(|run| run.parse::<RunId>().ok());
+        let session = approval.session.as_deref().and_then(|session| session.parse::<SessionId>().ok());
+        let Some((run, session)) = place.zip(session) else { return };
+        let answered = ApprovalAnswered {
+            id: approval.id.clone(),
+            answer: "lost".into(),
+            by: None,
+            way: None,
+            reason: Some("the agent was killed".into()),
+            settled: true,
+        };
+        let exchange = approval.n.and_then(|n| u32::try_from(n).ok());
+        let told = Told { exchange, body: answered.into(), payload: std::borrow::Cow::Borrowed(b"") };
+        if let Err(error) = self.recorder.record_burst(run, session, vec![told]) {
+            tracing::error!(approval = approval.id, %error, "the end of a lost question could not be recorded");
+        }
     }
 
     fn close_lost(&self, session: &Session) {

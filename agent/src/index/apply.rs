@@ -181,6 +181,10 @@ impl Batch<'_> {
             Body::Recovered(body) => self.recovered(&entry, body),
             // The tree's business: `verify` reads checkpoints from the journal.
             Body::Checkpoint(_) => Ok(()),
+            Body::ApprovalAsked(body) => self.approval_asked(&entry, body),
+            Body::ApprovalAnswered(body) => self.approval_answered(&entry, body),
+            Body::Override(body) => self.overridden(&entry, body),
+            Body::PolicyLoaded(body) => self.policy_loaded(&entry, body),
             Body::Unknown { kind, .. } => self.unknown(&entry, kind),
         }
     }
@@ -325,7 +329,7 @@ impl Batch<'_> {
         Ok(())
     }
 
-    fn note(&mut self, entry: &Entry, body: &bodies::Note) -> Result<(), rusqlite::Error> {
+    pub(super) fn note(&mut self, entry: &Entry, body: &bodies::Note) -> Result<(), rusqlite::Error> {
         self.count(entry, |run| &mut run.notes, 1)?;
         self.db.prepare_cached("INSERT INTO notes VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?.execute(params![
             entry.leaf,

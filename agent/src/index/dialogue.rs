@@ -72,7 +72,9 @@ impl Batch<'_> {
     pub(super) fn decided(&mut self, entry: &Entry, body: &Decided) -> Result<(), rusqlite::Error> {
         let effect = word(&body.verdict.effect);
         self.db
-            .prepare_cached("INSERT INTO decisions VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)")?
+            .prepare_cached(
+                "INSERT INTO decisions VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+            )?
             .execute(params![
                 entry.leaf,
                 entry.run,
@@ -84,13 +86,23 @@ impl Batch<'_> {
                 effect,
                 json(&body.verdict.policies),
                 word(&body.mode),
-                json(&body.facts)
+                json(&body.facts),
+                Some(&body.resource.id).filter(|id| !id.is_empty()),
+                body.overridden,
+                json(&body.verdict.errors)
             ])?;
         if let Some((session, _)) = entry.in_session() {
             let row = self.session(entry, session)?;
-            // A denial stays: a later allow of something else in the session does not undo it.
+            // A denial stays: a later allow of something else in the session does not undo it. What passed against the verdict
+            // says so above all.
+            let effect = if body.overridden.is_some() { Some("overridden".to_owned()) } else { effect };
+            let weight = |verdict: &Option<String>| match verdict.as_deref() {
+                Some("overridden") => 2,
+                Some("deny") => 1,
+                _ => 0,
+            };
             let judge = |verdict: &mut Option<String>| {
-                if verdict.as_deref() != Some("deny") {
+                if weight(verdict) <= weight(&effect) {
                     verdict.clone_from(&effect);
                 }
             };
@@ -110,7 +122,8 @@ impl Batch<'_> {
         if body.verdict.effect == Effect::Allow && body.verdict.policies.is_empty() {
             return Ok(());
         }
-        self.text(entry, &format!("{} {} {}", body.verb, body.subject, body.verdict.policies.join(" ")))
+        let (policies, errors) = (body.verdict.policies.join(" "), body.verdict.errors.join(" "));
+        self.text(entry, &format!("{} {} {policies} {errors}", body.verb, body.subject))
     }
 
     pub(super) fn tls(&mut self, entry: &Entry, body: &Tls) -> Result<(), rusqlite::Error> {

@@ -4,6 +4,7 @@
 //! holds leaf numbers instead of file offsets, keeps nothing that the journal does not, and can be rebuilt at any time.
 
 mod apply;
+mod approval;
 mod dialogue;
 mod exchange;
 mod held;
@@ -23,6 +24,8 @@ pub(crate) mod tests;
 #[cfg(test)]
 mod tests_access;
 #[cfg(test)]
+mod tests_approval;
+#[cfg(test)]
 mod tests_cost;
 #[cfg(test)]
 mod tests_message;
@@ -39,14 +42,14 @@ pub use query::{Query, QueryError, SEARCH_COLUMNS};
 pub use read::{Found, Index, NotFound};
 pub use rebuild::rebuild;
 pub use rows::{
-    Accepted, Bypass, Decision, Exchange, Json, Mask, Name, Note, Payload, Process, Reconciliation, Recovery, Run,
-    Session, UnknownEvent,
+    Accepted, AnswerRow, ApprovalRow, Bypass, Decision, Exchange, Json, Mask, Name, Note, OverrideRow, Payload,
+    Process, Reconciliation, Recovery, Run, Session, UnknownEvent,
 };
 pub use search::Hit;
 pub use text::is_text;
 
 /// Version of the schema; an index of another version is rebuilt, never migrated.
-pub const SCHEMA_VERSION: i32 = 5;
+pub const SCHEMA_VERSION: i32 = 6;
 
 /// The index cannot be opened, read or written.
 #[derive(Debug, thiserror::Error)]

@@ -7,8 +7,8 @@ use std::path::Path;
 use rusqlite::{Connection, OptionalExtension, Params};
 
 use super::rows::{
-    Accepted, Bypass, Decision, Exchange, FromRow, Mask, Name, Note, Payload, Process, Reconciliation, Recovery, Run,
-    Session, UnknownEvent,
+    Accepted, AnswerRow, ApprovalRow, Bypass, Decision, Exchange, FromRow, Mask, Name, Note, OverrideRow, Payload,
+    Process, Reconciliation, Recovery, Run, Session, UnknownEvent,
 };
 use super::{IndexError, Progress, nanoseconds, open};
 
@@ -162,6 +162,61 @@ impl Index {
     /// When `SQLite` fails.
     pub fn decisions_of_session(&self, session: &str) -> Result<Vec<Decision>, IndexError> {
         self.rows("WHERE session = ?1 ORDER BY leaf", [session])
+    }
+
+    /// Questions to humans in a run, in order.
+    ///
+    /// # Errors
+    /// When `SQLite` fails.
+    pub fn approvals(&self, run: &str) -> Result<Vec<ApprovalRow>, IndexError> {
+        self.rows("WHERE run = ?1 ORDER BY leaf", [run])
+    }
+
+    /// What came after the questions of a run, in order.
+    ///
+    /// # Errors
+    /// When `SQLite` fails.
+    pub fn answers(&self, run: &str) -> Result<Vec<AnswerRow>, IndexError> {
+        self.rows("WHERE run = ?1 ORDER BY leaf", [run])
+    }
+
+    /// Questions to humans in a session, in order.
+    ///
+    /// # Errors
+    /// When `SQLite` fails.
+    pub fn approvals_of_session(&self, session: &str) -> Result<Vec<ApprovalRow>, IndexError> {
+        self.rows("WHERE session = ?1 ORDER BY leaf", [session])
+    }
+
+    /// Questions that were asked with a record in `from..end` and have no answer on record, in order.
+    ///
+    /// # Errors
+    /// When `SQLite` fails.
+    pub fn open_approvals(&self, from: u64, end: u64, limit: usize) -> Result<Vec<ApprovalRow>, IndexError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let bounds = (nanoseconds(from), nanoseconds(end), limit);
+        self.rows("WHERE answer IS NULL AND leaf >= ?1 AND leaf < ?2 ORDER BY leaf LIMIT ?3", bounds)
+    }
+
+    /// Overrides that began with a record before `end`, and at a time were in force and not ended.
+    ///
+    /// # Errors
+    /// When `SQLite` fails.
+    pub fn open_overrides(&self, end: u64, at_ns: u64) -> Result<Vec<OverrideRow>, IndexError> {
+        let bounds = (nanoseconds(end), nanoseconds(at_ns));
+        self.rows("WHERE ended_ns IS NULL AND leaf < ?1 AND until_ns > ?2 ORDER BY leaf", bounds)
+    }
+
+    /// Overrides that were in force while a run lasted, and those that something in it passed by.
+    ///
+    /// # Errors
+    /// When `SQLite` fails.
+    pub fn overrides_during(&self, run: &Run) -> Result<Vec<OverrideRow>, IndexError> {
+        self.rows(
+            "WHERE at_ns <= coalesce(?2, at_ns) AND min(until_ns, coalesce(ended_ns, until_ns)) >= coalesce(?1, 0)
+                OR id IN (SELECT overridden FROM decisions WHERE run = ?3) ORDER BY leaf",
+            (run.started_ns, run.ended_ns, &run.id),
+        )
     }
 
     /// What was redacted in a run.

@@ -118,7 +118,27 @@ rows! {
     /// What policy said of an action.
     Decision = "decisions" {
         leaf: i64, run: Option<String>, session: Option<String>, n: Option<i64>, at_ns: i64, verb: String,
-        subject: String, effect: String, policies: Json, mode: String, facts: Json,
+        subject: String, effect: String, policies: Json, mode: String, facts: Json, target: Option<String>,
+        overridden: Option<String>, errors: Json,
+    }
+    /// A question to a human.
+    ApprovalRow = "approvals" {
+        id: String, leaf: i64, end_leaf: Option<i64>, run: Option<String>, session: Option<String>, n: Option<i64>,
+        asked_ns: i64, answered_ns: Option<i64>, expires_ns: i64, identity: String, identity_name: String,
+        target: String, verb: String, subject: String, policies: Json, terms: Json, digest: String,
+        media_type: String, answer: Option<String>, by: Option<String>, by_name: Option<String>,
+        way: Option<String>, reason: Option<String>,
+    }
+    /// What came after a question.
+    AnswerRow = "answers" {
+        leaf: i64, approval: String, run: Option<String>, session: Option<String>, n: Option<i64>, at_ns: i64,
+        answer: String, by: Option<String>, by_name: Option<String>, way: Option<String>, reason: Option<String>,
+        settled: bool,
+    }
+    /// Somebody let everything pass to a target for a while.
+    OverrideRow = "overrides" {
+        id: String, leaf: i64, end_leaf: Option<i64>, at_ns: i64, until_ns: i64, ended_ns: Option<i64>,
+        target: String, by: String, by_name: String, reason: String, ended_by: Option<String>,
     }
     /// Values that were redacted.
     Mask = "masks" {

@@ -12,8 +12,8 @@ use crewtap_core::identity::{Basis, Identity};
 use crewtap_core::origin::Origin;
 use crewtap_core::run::{Ancestor, Mode, Process, RunOutcome, Start};
 use crewtap_core::session::{Outcome, Side};
-use crewtap_core::target::{Name, Proof, Target};
-use crewtap_core::verdict::{Effect, Verdict};
+use crewtap_core::target::{Name, Proof, Resource, Target};
+use crewtap_core::verdict::{Effect, Terms, Verdict};
 
 /// 2026-11-23 02:00:00 UTC.
 pub(crate) const BEGIN_NS: u64 = 1_795_399_200_000_000_000;
@@ -45,7 +45,7 @@ pub(crate) fn process(pid: u32, ppid: u32, argv: &[&str]) -> Process {
 
 pub(crate) fn identity() -> Identity {
     let basis = Basis::Os { uid: 1000, login_uid: Some(1000), sudo_user: Some("alice".into()) };
-    Identity { id: "os:1000".into(), name: "alice".into(), basis }
+    Identity { id: "os:1000".into(), name: "alice".into(), groups: Vec::new(), basis }
 }
 
 impl Sample {
@@ -195,13 +195,15 @@ impl Sample {
             b"\x00\x01\x02\xff\xfe binary answer with password_hash inside \x00\x00\x00\x00\x07\x80\x80\x80\x80\x80";
         self.open_session(run, session, "127.9.0.1:443");
         self.classify(run, session, "127.9.0.1:443", Some("api.openai.test"));
-        let verdict = Verdict { effect: Effect::Allow, policies: Vec::new() };
+        let verdict = Verdict::of(Effect::Allow, Vec::new());
         let decided = Decided {
             verb: "connect".into(),
             subject: "api.openai.test:443".into(),
             verdict,
             mode: Mode::Record,
             facts: BTreeMap::from([("port".into(), Fact::Int(443))]),
+            resource: Resource::default(),
+            overridden: None,
         };
         self.add(decided, |e| e.in_session(run, session));
         self.chunk(run, session, Side::Client, 0, &request[..40]);
@@ -221,9 +223,16 @@ impl Sample {
             ..Default::default()
         };
         self.add_with(request, |e| e.in_session(run, session).in_exchange(1), b"DROP TABLE orders");
-        let verdict = Verdict { effect: Effect::Deny, policies: vec!["no-drop".into()] };
-        let decided =
-            Decided { verb: "query".into(), subject: "DROP TABLE orders".into(), verdict, mode: Mode::Enforce, facts };
+        let verdict = Verdict::of(Effect::Deny, vec!["no-drop".into()]);
+        let decided = Decided {
+            verb: "query".into(),
+            subject: "DROP TABLE orders".into(),
+            verdict,
+            mode: Mode::Enforce,
+            facts,
+            resource: Resource { id: "orders-db".into(), tags: vec!["prod".into()] },
+            overridden: None,
+        };
         self.add(decided, |e| e.in_session(run, session).in_exchange(1));
         let masked = Masked { mask: "card".into(), count: 2, values: vec!["pan 16 abc".into()] };
         self.add(masked, |e| e.in_session(run, session).in_exchange(1));
@@ -261,5 +270,76 @@ impl Sample {
         self.add(Recovered { from: 5, to: 6, cut_bytes: 100 }, |e| e);
         let kind = "teleported".into();
         self.add(Body::Unknown { kind, body: ciborium::Value::from("later") }, |e| e.in_run(run));
+    }
+
+    /// A run in which humans are asked: two approve, a retry passes by it, one is denied, one waits; and somebody overrides.
+    pub(crate) fn asking() -> (Self, RunId, SessionId) {
+        let mut sample = Self::new();
+        let (run, session) = (sample.run_id(), sample.session_id());
+        sample.start_run(run, &["crewai", "run"]);
+        sample.open_session(run, session, "127.9.0.2:5432");
+        sample.classify(run, session, "127.9.0.2:5432", None);
+        let until_ns = BEGIN_NS + 60_000_000_000;
+        let begun = Override {
+            id: "01OVERRIDE".into(),
+            target: "orders-db".into(),
+            by: identity(),
+            reason: "incident 7\x1b[2J".into(),
+            until_ns,
+            ended: false,
+        };
+        for (n, id) in [(1, "01APPROVED"), (2, "01DENIED"), (3, "01WAITS"), (4, "")] {
+            sample.hold(run, session, (n, id), &begun);
+        }
+        let mut answered = |n: u32, id: &str, answer: &str, settled: bool, by: Option<Identity>| {
+            let (way, reason) = (by.as_ref().map(|_| "control".into()), Some(format!("why {answer}")));
+            let body = ApprovalAnswered { id: id.into(), answer: answer.into(), by, way, reason, settled };
+            sample.add(body, |e| e.in_session(run, session).in_exchange(n));
+        };
+        let bob = Identity { id: "os:1001".into(), name: "bob".into(), ..identity() };
+        answered(1, "01APPROVED", "approved", false, Some(identity()));
+        answered(1, "01APPROVED", "approved", true, Some(bob.clone()));
+        answered(1, "01APPROVED", "used", true, None);
+        answered(2, "01DENIED", "denied", true, Some(bob.clone()));
+        sample.add(Override { ended: true, by: bob, ..begun }, |e| e);
+        sample.add(RunEnded { outcome: RunOutcome::Exited, status: Some(0) }, |e| e.in_run(run));
+        (sample, run, session)
+    }
+
+    /// An exchange that is held under this id; without one, that passes by the override, which begins before it.
+    fn hold(&mut self, run: RunId, session: SessionId, (n, id): (u32, &str), begun: &Override) {
+        let request = Request { verb: "DELETE".into(), subject: "DELETE FROM orders".into(), ..Default::default() };
+        self.add_with(request, |e| e.in_session(run, session).in_exchange(n), b"DELETE FROM orders");
+        let terms = Terms { groups: ["os:dba".to_owned()].into(), approvers: 2, whole_session: false };
+        if id.is_empty() {
+            self.add(begun.clone(), |e| e);
+        } else {
+            let asked = ApprovalAsked {
+                id: id.into(),
+                verb: "query".into(),
+                subject: "DELETE FROM orders".into(),
+                target: "orders-db".into(),
+                identity: identity(),
+                policies: vec!["no-delete".into()],
+                terms: terms.clone(),
+                digest: "0123".into(),
+                expires_ns: begun.until_ns,
+                media_type: "text/plain".into(),
+            };
+            self.add_with(asked, |e| e.in_session(run, session).in_exchange(n), b"DELETE FROM orders -- zebra");
+        }
+        let decided = Decided {
+            verb: "query".into(),
+            subject: "DELETE FROM orders".into(),
+            verdict: Verdict {
+                errors: vec!["no-drop: no such fact".into()],
+                ..Verdict::ask(vec!["no-delete".into()], terms)
+            },
+            mode: Mode::Enforce,
+            facts: BTreeMap::new(),
+            resource: Resource { id: "orders-db".into(), tags: Vec::new() },
+            overridden: id.is_empty().then(|| begun.id.clone()),
+        };
+        self.add(decided, |e| e.in_session(run, session).in_exchange(n));
     }
 }

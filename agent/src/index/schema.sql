@@ -99,7 +99,7 @@ CREATE TABLE sessions (
     tls           TEXT,                       -- opened: verified, unverified, by_process (only its own roots say so);
                                               -- rejected (by the process), passed; NULL: there was none
     tls_facts     TEXT,                       -- JSON: defects, certificate, what was negotiated, or why it passed
-    verdict       TEXT,
+    verdict       TEXT,                       -- allow, ask, deny; overridden: it passed against the verdict
     outcome       TEXT,                       -- NULL while it is open
     error         TEXT,
     exchanges     INTEGER NOT NULL DEFAULT 0,
@@ -164,10 +164,75 @@ CREATE TABLE decisions (
     effect   TEXT NOT NULL,
     policies TEXT NOT NULL,                   -- JSON
     mode     TEXT NOT NULL,
-    facts    TEXT NOT NULL                    -- JSON
+    facts    TEXT NOT NULL,                   -- JSON
+    target   TEXT,                            -- what policy took the target for; NULL: no policy was asked
+    overridden TEXT,                          -- id of the override that let it pass against the verdict
+    errors   TEXT NOT NULL                    -- JSON: what could not be evaluated, and so was denied
 ) STRICT;
 CREATE INDEX decisions_run ON decisions (run);
 CREATE INDEX decisions_session ON decisions (session);
+
+-- Questions to humans. What would have been sent is the payload of their record.
+CREATE TABLE approvals (
+    id          TEXT PRIMARY KEY,
+    leaf        INTEGER NOT NULL,
+    end_leaf    INTEGER,
+    run         TEXT,
+    session     TEXT,
+    n           INTEGER,
+    asked_ns    INTEGER NOT NULL,
+    answered_ns INTEGER,
+    expires_ns  INTEGER NOT NULL,
+    identity    TEXT NOT NULL,                -- for whom
+    identity_name TEXT NOT NULL,
+    target      TEXT NOT NULL,                -- what policy takes it for
+    verb        TEXT NOT NULL,
+    subject     TEXT NOT NULL,
+    policies    TEXT NOT NULL,                -- JSON
+    terms       TEXT NOT NULL,                -- JSON: who must approve
+    digest      TEXT NOT NULL,                -- keyed, over everything in clear
+    media_type  TEXT NOT NULL,
+    answer      TEXT,                         -- approved, denied, expired, withdrawn, lost; NULL: it waits
+    by          TEXT,                         -- who settled it
+    by_name     TEXT,
+    way         TEXT,                         -- control, api
+    reason      TEXT
+) STRICT;
+CREATE INDEX approvals_run ON approvals (run);
+CREATE INDEX approvals_session ON approvals (session);
+
+-- Everything that came after a question: answers of several approvers, uses of a grant, clear values shown.
+CREATE TABLE answers (
+    leaf     INTEGER PRIMARY KEY,
+    approval TEXT NOT NULL,
+    run      TEXT,
+    session  TEXT,
+    n        INTEGER,
+    at_ns    INTEGER NOT NULL,
+    answer   TEXT NOT NULL,                   -- as in approvals; used: a grant let a retry pass; revealed: clear values were shown
+    by       TEXT,
+    by_name  TEXT,
+    way      TEXT,
+    reason   TEXT,
+    settled  INTEGER NOT NULL
+) STRICT;
+CREATE INDEX answers_run ON answers (run);
+CREATE INDEX answers_session ON answers (session);
+
+-- Break glass: everything passed to a target for a while.
+CREATE TABLE overrides (
+    id       TEXT PRIMARY KEY,
+    leaf     INTEGER NOT NULL,
+    end_leaf INTEGER,
+    at_ns    INTEGER NOT NULL,
+    until_ns INTEGER NOT NULL,
+    ended_ns INTEGER,                         -- NULL: it was not ended before its time
+    target   TEXT NOT NULL,                   -- what policy takes it for
+    by       TEXT NOT NULL,
+    by_name  TEXT NOT NULL,
+    reason   TEXT NOT NULL,
+    ended_by TEXT
+) STRICT;
 
 CREATE TABLE masks (
     leaf    INTEGER PRIMARY KEY,
@@ -349,9 +414,17 @@ CREATE VIEW findable AS
            address, NULL, NULL, NULL
       FROM bypasses
     UNION ALL
-    SELECT 'decision', leaf, run, session, n, at_ns, NULL, NULL, NULL, NULL, verb, subject, NULL, NULL, NULL, NULL,
-           NULL, NULL, NULL, effect, NULL, NULL, NULL, NULL, NULL, NULL
+    SELECT 'decision', leaf, run, session, n, at_ns, NULL, NULL, target, NULL, verb, subject, NULL, NULL, NULL, NULL,
+           NULL, NULL, NULL, iif(overridden IS NULL, effect, 'overridden'), NULL, NULL, NULL, NULL, NULL, NULL
       FROM decisions
+    UNION ALL
+    SELECT 'approval', leaf, run, session, n, asked_ns, identity, identity_name, target, NULL, verb, subject,
+           coalesce(answer, 'waits'), by_name, NULL, NULL, NULL, NULL, NULL, 'ask', NULL, NULL, NULL, NULL, NULL, NULL
+      FROM approvals
+    UNION ALL
+    SELECT 'override', leaf, NULL, NULL, NULL, at_ns, by, by_name, target, NULL, 'override', reason, NULL, NULL, NULL,
+           NULL, NULL, NULL, NULL, 'overridden', NULL, NULL, NULL, NULL, NULL, NULL
+      FROM overrides
     UNION ALL
     SELECT 'note', leaf, run, session, n, at_ns, NULL, NULL, NULL, NULL, 'note', text, NULL, code, NULL, NULL, NULL,
            NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL

@@ -1,16 +1,18 @@
 //! The index against journals made up for the purpose: content, crashes, rebuilding, search.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use crewtap_core::bodies::{
-    Chunk, Classified, Masked, Note, ProcessExited, ProcessStarted, Reconciled, Request, Response, RunEnded,
-    RunStarted, SessionClosed,
+    ApprovalAnswered, ApprovalAsked, Chunk, Classified, Masked, Note, ProcessExited, ProcessStarted, Reconciled,
+    Request, Response, RunEnded, RunStarted, SessionClosed,
 };
 use crewtap_core::chain::Record;
 use crewtap_core::event::{Body, Event, Stamp};
 use crewtap_core::id::{RunId, SessionId, Ulid};
 use crewtap_core::run::{RunOutcome, Start};
 use crewtap_core::session::{Outcome, Side};
+use crewtap_core::verdict::Terms;
 use proptest::prelude::*;
 use rusqlite::types::Value;
 use serde_json::json;
@@ -18,13 +20,16 @@ use serde_json::json;
 use super::sample::{self, Sample};
 use super::{AgentLock, Found, Index, IndexError, Indexer, NUMBER_MAX, NotFound, held, rebuild, rows};
 
-const TABLES: [&str; 16] = [
+const TABLES: [&str; 19] = [
     "progress",
     "runs",
     "processes",
     "sessions",
     "exchanges",
     "decisions",
+    "approvals",
+    "answers",
+    "overrides",
     "masks",
     "names",
     "accepted",
@@ -58,7 +63,7 @@ fn stamp_in(records: &[Record]) -> impl Fn(u64) -> Option<Stamp> + '_ {
 }
 
 /// Indexes in batches of a size, opening the index anew before each batch.
-fn indexed(records: &[Record], batch: usize) -> tempfile::TempDir {
+pub(super) fn indexed(records: &[Record], batch: usize) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     for records in records.chunks(batch.max(1)) {
         let known = stamp_in(records);
@@ -377,10 +382,38 @@ fn any_event() -> impl Strategy<Value = (Body, Option<u8>, Option<u8>, Option<u3
             map_full: 0,
             complete
         })),
+        any_approval(),
         text.prop_map(|kind| Body::Unknown { kind: format!("x{kind}"), body: ciborium::Value::Null }),
     ];
     let payload = prop::collection::vec(any::<u8>(), 0..40);
     (body, prop::option::of(0u8..2), prop::option::of(0u8..3), prop::option::of(1u32..3), payload)
+}
+
+/// Questions and answers, also such as nobody asked.
+fn any_approval() -> impl Strategy<Value = Body> {
+    let word = prop::sample::select(vec!["approved", "denied", "used", "lost", "revealed"]);
+    prop_oneof![
+        (0u8..3).prop_map(|id| Body::from(ApprovalAsked {
+            id: id.to_string(),
+            verb: "query".into(),
+            subject: "DELETE".into(),
+            target: "orders-db".into(),
+            identity: sample::identity(),
+            policies: vec![],
+            terms: Terms { groups: BTreeSet::new(), approvers: 1, whole_session: false },
+            digest: "0".into(),
+            expires_ns: 1,
+            media_type: "text/plain".into(),
+        })),
+        (0u8..3, word, any::<bool>()).prop_map(|(id, word, settled)| Body::from(ApprovalAnswered {
+            id: id.to_string(),
+            answer: word.into(),
+            by: settled.then(sample::identity),
+            way: None,
+            reason: None,
+            settled,
+        })),
+    ]
 }
 
 fn started() -> RunStarted {
