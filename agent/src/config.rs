@@ -2,12 +2,17 @@
 //!
 //! Owns `crewtap.toml` and its defaults. Never touches what the paths in it name.
 
+pub mod approvals;
+
 use std::io;
 use std::path::{Path, PathBuf, absolute};
 
 use crewtap_core::policy::catalog::Catalog;
 use crewtap_core::policy::keys::{self, Fault, Key, Value, one_of, text, texts};
 use crewtap_core::run::Mode;
+
+use crate::clock::Zone;
+use approvals::{ApprovalsConfig, OverrideConfig};
 
 /// Where the configuration is looked for when nobody names a file.
 pub const DEFAULT_FILE: &str = "/etc/crewtap/crewtap.toml";
@@ -16,10 +21,22 @@ pub const DEFAULT_FILE: &str = "/etc/crewtap/crewtap.toml";
 pub const DEFAULT_DATA_DIR: &str = "/var/lib/crewtap";
 
 /// Keys of this version.
-const KEYS: [&str; 7] = ["data_dir", "mode", "durability", "targets", "tls", "tls_pass", "tls_authorities"];
+const KEYS: [&str; 11] = [
+    "data_dir",
+    "mode",
+    "durability",
+    "targets",
+    "policy",
+    "timezone",
+    "tls",
+    "tls_pass",
+    "tls_authorities",
+    "approvals",
+    "override",
+];
 
 /// Keys of the plan that a later version understands; taking them silently would promise what is not done.
-const LATER_KEYS: [&str; 5] = ["policy", "masks", "oidc", "discover", "retention"];
+const LATER_KEYS: [&str; 4] = ["masks", "oidc", "discover", "retention"];
 
 /// When a request counts as being in the journal.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -48,18 +65,26 @@ pub struct Config {
     pub file: Option<PathBuf>,
     /// Where the store is; absolute.
     pub data_dir: PathBuf,
-    /// Mode in force unless a run asks for another.
+    /// Mode in force unless a run or a target has another: where the file says none, enforce with policies and record without.
     pub mode: Mode,
     /// When a request counts as being in the journal.
     pub durability: Durability,
     /// The catalog of targets; none without one.
     pub targets: Option<PathBuf>,
+    /// The directory of policies (`*.cedar`); none without them.
+    pub policy: Option<PathBuf>,
     /// What happens with TLS.
     pub tls: TlsMode,
     /// Names whose TLS is never opened: a host name, or `*.` and the domain above it; lower case.
     pub tls_pass: Vec<String>,
     /// Files of further certificate authorities that targets are verified with, beside the host's own.
     pub tls_authorities: Vec<PathBuf>,
+    /// Where hours and days of the week are counted.
+    pub zone: Zone,
+    /// Who is asked, and how.
+    pub approvals: ApprovalsConfig,
+    /// Who may break the glass.
+    pub overrides: OverrideConfig,
 }
 
 impl Default for Config {
@@ -70,9 +95,13 @@ impl Default for Config {
             mode: Mode::default(),
             durability: Durability::default(),
             targets: None,
+            policy: None,
             tls: TlsMode::default(),
             tls_pass: Vec::new(),
             tls_authorities: Vec::new(),
+            zone: Zone::default(),
+            approvals: ApprovalsConfig::default(),
+            overrides: OverrideConfig::default(),
         }
     }
 }
@@ -131,6 +160,9 @@ impl Config {
         for (key, value) in keys::in_order(table.get_ref()) {
             config.set(key, value, path).map_err(fault)?;
         }
+        if config.policy.is_some() && !table.get_ref().contains_key("mode") {
+            config.mode = Mode::Enforce;
+        }
         Ok(config)
     }
 
@@ -168,12 +200,23 @@ impl Config {
                 let beside = file.parent().unwrap_or(Path::new("/"));
                 self.targets = Some(beside.join(text("targets", value)?));
             }
+            "policy" => {
+                let beside = file.parent().unwrap_or(Path::new("/"));
+                self.policy = Some(beside.join(text("policy", value)?));
+            }
+            "timezone" => {
+                let name = text("timezone", value)?;
+                let what = || format!("`timezone`: this host's time zone database has no \"{name}\"");
+                self.zone = Zone::named(name).ok_or_else(|| Fault::of(value, what()))?;
+            }
             "tls" => self.tls = one_of("tls", value, &[("open", TlsMode::Open), ("pass", TlsMode::Pass)])?,
             "tls_pass" => self.tls_pass = texts("tls_pass", value, host_pattern)?,
             "tls_authorities" => {
                 let beside = file.parent().unwrap_or(Path::new("/"));
                 self.tls_authorities = texts("tls_authorities", value, |path| Ok(beside.join(path)))?;
             }
+            "approvals" => self.approvals = approvals::approvals(value, file.parent().unwrap_or(Path::new("/")))?,
+            "override" => self.overrides = approvals::overrides(value)?,
             other => return Err(Fault { at: key.span(), what: unknown(other) }),
         }
         Ok(())
@@ -212,7 +255,10 @@ mod tests {
         let text = std::fs::read_to_string(path).unwrap();
         for key in KEYS {
             // What has no default stands there as a comment.
-            let says = |line: &str| line.trim_start_matches("# ").starts_with(&format!("{key} = "));
+            let says = |line: &str| {
+                let line = line.trim_start_matches("# ");
+                line.starts_with(&format!("{key} = ")) || line == format!("[{key}]")
+            };
             assert!(text.lines().any(says), "{key}");
         }
     }
@@ -230,14 +276,25 @@ mod tests {
         std::fs::write(&path, text.lines().map(example).collect::<Vec<_>>().join("\n")).unwrap();
         let catalog = Config { targets: Some(path.clone()), ..Config::default() }.catalog().unwrap();
         let names: Vec<&str> = catalog.entries().iter().map(|entry| entry.name.as_str()).collect();
-        assert_eq!(names, ["orders-db", "reports-db", "billing-db"]);
+        let wanted = ["orders-db", "reports-db", "billing-db", "openai", "tickets", "maps", "search"];
+        assert_eq!(names, wanted);
         let orders = &catalog.entries()[0];
         assert_eq!(orders.credential.as_ref().unwrap().user, "crew_ro");
         assert_eq!(orders.tls.ca.as_deref(), Some(path.with_file_name("pg-ca.pem").as_path()));
         assert_eq!((orders.ports.as_slice(), orders.database.as_deref()), ([5432, 6432].as_slice(), Some("orders")));
         assert_eq!(catalog.entries()[2].tls.pins.len(), 1);
         assert!(catalog.entries()[2].tls.client.is_some());
-        assert_eq!(catalog.variables().collect::<Vec<_>>(), ["CREWTAP_REPORTS_PASSWORD"]);
+        let injections = catalog.entries().iter().flat_map(|entry| &entry.injections);
+        let injections: Vec<String> = injections.map(|one| format!("{} {}", one.form, one.secret)).collect();
+        let wanted = [
+            "header authorization (bearer) systemd:openai",
+            "crew (basic) cmd:/usr/bin/pass",
+            "header x-tenant-key env:CREWTAP_TENANT",
+            "query api_key vault:https://vault.internal:8200/v1/secret/data/crew/maps#key",
+            "placeholder crewtap file:/etc/crewtap/secrets/search",
+        ];
+        assert_eq!(injections, wanted);
+        assert_eq!(catalog.variables().collect::<Vec<_>>(), ["CREWTAP_REPORTS_PASSWORD", "CREWTAP_TENANT"]);
     }
 
     #[test]
@@ -258,6 +315,17 @@ mod tests {
         let config = config.unwrap();
         assert_eq!(config.data_dir, Path::new("/a/b/store"));
         assert_eq!((config.mode, config.durability), (Mode::Enforce, Durability::Disk));
+    }
+
+    #[test]
+    fn with_policies_nothing_passes_that_none_permits_unless_the_file_says_otherwise() {
+        let parse = |text: &str| Config::parse(text, Path::new("/a/c.toml")).unwrap();
+        let named = parse("policy = 'rules'");
+        assert_eq!((named.mode, named.policy.as_deref()), (Mode::Enforce, Some(Path::new("/a/rules"))));
+        assert_eq!(parse("policy = 'rules'\nmode = 'shadow'").mode, Mode::Shadow);
+        assert_eq!(parse("mode = 'record'\npolicy = 'rules'").mode, Mode::Record);
+        assert_eq!(parse("timezone = 'UTC'").mode, Mode::Record);
+        assert!(fault("timezone = 'Europe/Atlantis'").contains("has no \"Europe/Atlantis\""));
     }
 
     #[test]

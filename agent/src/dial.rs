@@ -4,11 +4,13 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use crewtap_core::limits;
 use crewtap_core::origin::Origin;
 use crewtap_core::session::Outcome;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{Gid, Uid, setfsgid, setfsuid};
 use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -129,6 +131,21 @@ pub fn settle_client(stream: &TcpStream) -> io::Result<()> {
     let socket = socket2::SockRef::from(stream);
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(Duration::from_mins(5)))
+}
+
+/// Whether the other end has gone, whatever is still to be read of it.
+#[must_use]
+pub fn has_gone(stream: &TcpStream) -> bool {
+    let mut fds = [PollFd::new(stream.as_fd(), PollFlags::from_bits_retain(libc::POLLRDHUP))];
+    // An error is no news of its end.
+    poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+}
+
+/// Resolves when the other end has gone.
+pub async fn gone(stream: &TcpStream) {
+    while !has_gone(stream) {
+        tokio::time::sleep(limits::HELD_LOOK_INTERVAL).await;
+    }
 }
 
 /// From now on the connection ends with a reset, whatever ends it, unless [`end_in_order`] is called: an end that nobody

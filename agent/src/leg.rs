@@ -5,11 +5,10 @@
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
-use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use crewtap_core::limits::HELD_LOOK_INTERVAL;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -157,10 +156,14 @@ impl Leg {
     /// Whether the other end has gone, whatever is still to be read of it.
     #[must_use]
     pub fn has_gone(&self) -> bool {
-        let carrier = self.carrier.borrow();
-        let mut fds = [PollFd::new(carrier.tcp().as_fd(), PollFlags::from_bits_retain(libc::POLLRDHUP))];
-        // An error is no news of its end.
-        poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+        dial::has_gone(self.carrier.borrow().tcp())
+    }
+
+    /// Resolves when the other end has gone.
+    pub async fn gone(&self) {
+        while !self.has_gone() {
+            tokio::time::sleep(HELD_LOOK_INTERVAL).await;
+        }
     }
 
     /// From now on it ends with a reset, whatever ends it, unless [`Leg::end_in_order`] is called.

@@ -3,6 +3,7 @@
 //! Floors (imports go down only) are checked by a test against DESIGN's table, see ARCHITECTURE.md.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic))]
 
+pub mod approvals;
 pub mod attribute;
 pub mod authority;
 pub mod cancels;
@@ -29,6 +30,7 @@ pub mod proxy;
 pub mod recorder;
 pub mod redacted;
 pub mod relay;
+pub mod rules;
 pub mod runs;
 pub mod selftest;
 pub mod session;

@@ -3,15 +3,16 @@
 //! There is no default destination: a connection without an origin is refused (law 2). A session
 //! stays on the thread that accepted it.
 
+mod declined;
+
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use crewtap_core::bodies::Classified;
 use crewtap_core::limits;
 use crewtap_core::origin::Origin;
-use crewtap_core::policy::catalog::Catalog;
 use crewtap_core::run::Mode;
 use crewtap_core::session::Outcome;
 use crewtap_core::sniff::Protocol;
@@ -30,10 +31,11 @@ use crate::intercept::{Connected, Inside, Interceptor, Way};
 use crate::leg::Leg;
 use crate::proto::{self, Legs, Opened, Upgrade};
 use crate::recorder::{Recorder, Unrecorded};
-use crate::relay::End;
+use crate::relay::{End, First};
 use crate::runs::{Counts, Run, Runs};
 use crate::selftest;
-use crate::session::{AskError, Ground, Session};
+use crate::session::{Grounds, Session};
+use declined::{Caller, ask, turn_away};
 
 /// What all threads of the proxy share.
 pub struct Proxy {
@@ -44,7 +46,7 @@ pub struct Proxy {
     /// Facts of processes.
     pub processes: Arc<ProcessCache>,
     /// What every session needs, as it is for those that open now.
-    pub ground: RwLock<Arc<Ground>>,
+    pub grounds: Arc<Grounds>,
     /// Opens TLS.
     pub interceptor: Arc<Interceptor>,
     /// For what has no run.
@@ -70,16 +72,6 @@ impl Drop for Slot {
 }
 
 impl Proxy {
-    /// Sessions that open from now on know these targets; open ones go on with what they began with.
-    pub fn renew(&self, catalog: Catalog) {
-        let mut ground = self.ground.write().unwrap_or_else(PoisonError::into_inner);
-        *ground = Arc::new(Ground { catalog: Arc::new(catalog), ..Ground::clone(&ground) });
-    }
-
-    fn ground(&self) -> Arc<Ground> {
-        self.ground.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
     /// Accepts on one listener until the task is dropped. Runs inside a `LocalSet`.
     pub async fn accept(self: Arc<Self>, listener: TcpListener) {
         loop {
@@ -113,7 +105,7 @@ impl Proxy {
         tokio::task::spawn_local(async move {
             let Slot(proxy) = &slot;
             let process = (*proxy.processes.of_program(program).await).clone();
-            match Session::open(proxy.ground(), run.clone(), origin, peer, process) {
+            match Session::open(proxy.grounds.now(), run.clone(), origin, peer, process) {
                 Ok(session) => serve(session, &proxy.interceptor, stream).await,
                 Err(error) => refuse(&run, stream, "unrecorded", &error.to_string()),
             }
@@ -184,7 +176,10 @@ async fn way(session: &Session, interceptor: &Interceptor, stream: TcpStream) ->
 async fn connect(session: &Session, interceptor: &Interceptor, stream: TcpStream) -> Result<Legs, End> {
     let mut known = classify::classify(session, &stream).await;
     session.record(known.classified.clone()).map_err(|error| unrecorded(&error))?;
-    let mut permit = ask(session, &known.classified)?;
+    let mut permit = match ask(session, &known.classified, dial::gone(&stream)).await {
+        Ok(permit) => permit,
+        Err(declined) => return Err(turn_away(session, declined, stream, known).await),
+    };
     let target = session
         .dial(&permit)
         .await
@@ -192,9 +187,32 @@ async fn connect(session: &Session, interceptor: &Interceptor, stream: TcpStream
     if let Some(spoken) = classify::spoken(session, &known, &stream, &target).await {
         known = spoken;
         session.record(known.classified.clone()).map_err(|error| unrecorded(&error))?;
-        permit = ask(session, &known.classified)?;
+        permit = match ask(session, &known.classified, dial::gone(&stream)).await {
+            Ok(permit) => permit,
+            Err(declined) => return Err(turn_away(session, declined, stream, known).await),
+        };
     }
     open(session, interceptor, known, permit, (stream, target)).await
+}
+
+/// What is known of a connection once both sides have agreed on TLS, and whether that is more than before.
+async fn turned(
+    session: &Session,
+    stream: &TcpStream,
+    mut first: First,
+    classified: Classified,
+) -> Result<(Known, bool), End> {
+    let hello = classify::hello(stream, &mut first, limits::HANDSHAKE_WAIT).await;
+    if first.bytes.is_empty() {
+        let error = Some("the client said nothing once the target had agreed to TLS".into());
+        return Err(End { outcome: Outcome::ClientReset, error });
+    }
+    let named = hello.as_ref().map(|hello| classify::turned(session, &classified, hello));
+    let Some(named) = named.filter(|named| *named != classified) else {
+        return Ok((Known { first, classified, hello }, false));
+    };
+    session.record(named.clone()).map_err(|error| unrecorded(&error))?;
+    Ok((Known { first, classified: named, hello }, true))
 }
 
 /// Both legs of what is known, its TLS opened where it has any.
@@ -212,26 +230,24 @@ async fn open(
             Upgrade::Clear(first) => first,
             Upgrade::Foreign(first) => {
                 be_opaque(session, &mut classified)?;
-                if session.run().mode == Mode::Enforce {
+                if session.mode() == Mode::Enforce {
                     let error = Some("the target does not speak the protocol that it was asked for in".into());
                     return Err(End { outcome: Outcome::Refused, error });
                 }
                 first
             }
-            Upgrade::Tls(mut first, prelude) => {
+            Upgrade::Tls(first, prelude) => {
                 way.prelude = Some(prelude);
-                hello = classify::hello(&stream, &mut first, limits::HANDSHAKE_WAIT).await;
-                if first.bytes.is_empty() {
-                    let error = Some("the client said nothing once the target had agreed to TLS".into());
-                    return Err(End { outcome: Outcome::ClientReset, error });
-                }
-                let named = hello.as_ref().map(|hello| classify::turned(session, &classified, hello));
-                if let Some(named) = named.filter(|named| *named != classified) {
-                    classified = named;
-                    session.record(classified.clone()).map_err(|error| unrecorded(&error))?;
+                let (known, is_new) = turned(session, &stream, first, classified).await?;
+                if is_new {
                     // The name that the client asks for is known only now, and the target has not heard it yet.
-                    permit = ask(session, &classified)?;
+                    permit = match ask(session, &known.classified, dial::gone(&stream)).await {
+                        Ok(permit) => permit,
+                        Err(declined) => return Err(turn_away(session, declined, stream, known).await),
+                    };
                 }
+                let Known { first, .. } = known;
+                (classified, hello) = (known.classified, known.hello);
                 first
             }
         },
@@ -262,7 +278,13 @@ async fn open(
     let classified = classify::inside(&classified, proven, agreed, &first.bytes, port);
     session.record(classified.clone()).map_err(|error| unrecorded(&error))?;
     // Judged again: now the target has proven its name, or it has not, and what is inside is known.
-    let permit = ask(session, &classified)?;
+    let permit = match ask(session, &classified, client.gone()).await {
+        Ok(permit) => permit,
+        Err(declined) => {
+            let caller = Caller { leg: client, first, classified: &classified, greets: false };
+            return Err(declined.tell(session, caller).await);
+        }
+    };
     let Inside { certificate, authority, lesson, .. } = inside;
     Ok(Legs {
         client,
@@ -279,16 +301,6 @@ fn be_opaque(session: &Session, classified: &mut Classified) -> Result<(), End> 
     classified.driver = proto::opaque::DRIVER.name.into();
     session.record(classified.clone()).map_err(|error| unrecorded(&error))?;
     Ok(())
-}
-
-fn ask(session: &Session, classified: &Classified) -> Result<Permit, End> {
-    session.ask_connect(classified).map_err(|error| End {
-        outcome: match error {
-            AskError::Refused => Outcome::Refused,
-            AskError::Unrecorded(_) => Outcome::Unrecorded,
-        },
-        error: Some(error.to_string()),
-    })
 }
 
 fn unrecorded(error: &Unrecorded) -> End {

@@ -62,7 +62,7 @@ impl<'s> Redacted<'s> {
             let text = "the client speaks TLS where none was expected: what it says is not on record";
             self.session.record(Tls { why: Some(format!("tls_inside: {text}")), ..Tls::default() })?;
             self.session.record(Note { code: "tls_inside".into(), text: text.into() })?;
-            if self.session.run().mode == Mode::Enforce {
+            if self.session.mode() == Mode::Enforce {
                 return Err(Blocked::Refused { why: format!("TLS that cannot be opened: {text}"), answer: Vec::new() });
             }
         }

@@ -78,6 +78,8 @@ pub struct Counts {
     pub exchanges: AtomicU64,
     /// Sessions refused by policy, or because they could not be recorded.
     pub refused: AtomicU64,
+    /// Actions that waited for an approval.
+    pub held: AtomicU64,
     /// Connections accepted for it that were closed before they became a session.
     pub dropped: AtomicU64,
     /// Bypasses.

@@ -3,9 +3,12 @@
 //! A driver asks, dials, records and closes here; it never sees the gate, the journal or the
 //! network namespace. A session that is dropped without `close` is on record as aborted.
 
+mod ground;
+
 use std::borrow::Cow;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -17,40 +20,36 @@ use crewtap_core::id::{SessionId, Ulid};
 use crewtap_core::limits;
 use crewtap_core::mask::digest::DigestKey;
 use crewtap_core::origin::Origin;
-use crewtap_core::policy::catalog::Catalog;
-use crewtap_core::run::Process;
+use crewtap_core::policy::catalog::{Catalog, Entry};
+use crewtap_core::run::{Mode, Process};
 use crewtap_core::session::{Outcome, Side};
-use crewtap_core::target::Target;
+use crewtap_core::target::{Resource, Target};
+use crewtap_core::verdict::{Effect, Verdict};
 use tokio::net::TcpStream;
 
+use crate::clock;
 use crate::dial::{self, DialError};
-use crate::gate::{Decision, Gate, Permit};
+use crate::gate::{Content, Decision, Passage, Permit, Question};
 use crate::journal::{JournalError, Position};
 use crate::recorder::{Told, Unrecorded};
 use crate::runs::{Counts, Run};
 
+pub use self::ground::{Ground, Grounds, Holding};
+
 /// Why [`Session::ask`] gave no permit.
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
-    /// Policy refused.
-    #[error("refused by policy")]
-    Refused,
+    /// Policy refused, or a human did.
+    #[error("{why}")]
+    Refused {
+        /// The policies that decided.
+        policies: Vec<String>,
+        /// What to say of it.
+        why: String,
+    },
     /// The decision could not be recorded.
     #[error(transparent)]
     Unrecorded(#[from] Unrecorded),
-}
-
-/// What every session of an agent needs.
-#[derive(Debug, Clone)]
-pub struct Ground {
-    /// Judges actions.
-    pub gate: Gate,
-    /// Makes keyed digests of what is redacted.
-    pub key: DigestKey,
-    /// The targets that are known, and whose credentials are used.
-    pub catalog: Arc<Catalog>,
-    /// What is forwarded must be on disk before.
-    pub waits_for_disk: bool,
 }
 
 /// One session. Not `Send`: it lives on the thread that accepted it.
@@ -68,7 +67,28 @@ pub struct Session {
     last: Cell<Position>,
     moved: Cell<u64>,
     passed_tls: Cell<bool>,
+    /// What is spoken, as far as it is on record.
+    protocol: RefCell<String>,
+    view: RefCell<Option<Rc<View>>>,
     closed: bool,
+}
+
+/// What would be said of an action.
+#[derive(Debug)]
+pub struct Foreseen {
+    /// It would wait for a human.
+    pub is_held: bool,
+    /// For the record, where it is not asked for after all.
+    pub decided: Decided,
+}
+
+/// A target, as policy sees it.
+#[derive(Debug)]
+struct View {
+    target: Target,
+    protocol: String,
+    mode: Mode,
+    resource: Resource,
 }
 
 impl Session {
@@ -96,6 +116,8 @@ impl Session {
             last: Cell::new(Position { first: 0, end: 0 }),
             moved: Cell::new(0),
             passed_tls: Cell::new(false),
+            protocol: RefCell::default(),
+            view: RefCell::default(),
             closed: true,
         };
         let opened = SessionOpened {
@@ -147,35 +169,128 @@ impl Session {
         &self.ground.catalog
     }
 
-    /// Asks whether the connection may be opened. The decision is on record before the answer.
-    ///
-    /// # Errors
-    /// When policy refuses, or the decision could not be recorded.
-    pub fn ask_connect(&self, classified: &Classified) -> Result<Permit, AskError> {
-        let action = connect_action(classified);
-        let passage = self.ask(None, action, &classified.target)?.passage;
-        passage.permit().ok_or(AskError::Refused)
+    /// What it rests on.
+    #[must_use]
+    pub(crate) fn ground(&self) -> &Ground {
+        &self.ground
     }
 
-    /// Whether exchanges of the session pass without being asked for.
+    /// What policy takes a target for; the catalog is asked once for each that a session has, and again when it is known
+    /// better what is spoken.
+    fn view(&self, target: &Target) -> Rc<View> {
+        let mut kept = self.view.borrow_mut();
+        let protocol = self.protocol.borrow();
+        match &*kept {
+            Some(view) if view.target == *target && view.protocol == *protocol => view.clone(),
+            _ => {
+                let found = self.ground.catalog.resource(target, &protocol);
+                let mode = found.and_then(|entry| entry.mode).unwrap_or(self.run.mode);
+                let resource = found.map_or_else(|| Resource::uncatalogued(target.address), Entry::resource);
+                let view = View { target: target.clone(), protocol: protocol.clone(), mode, resource };
+                kept.insert(Rc::new(view)).clone()
+            }
+        }
+    }
+
+    /// Asks whether the connection may be opened, and waits where a human is asked. The decision is on record before the answer.
+    ///
+    /// # Errors
+    /// When policy or the human refuses, or the decision could not be recorded.
+    pub async fn ask_connect(&self, classified: &Classified) -> Result<Permit, AskError> {
+        let action = connect_action(classified);
+        let decision = self.ask(None, action, &classified.target, &Content::default())?;
+        let policies = decision.verdict.policies;
+        match decision.passage {
+            Passage::Open(permit) => Ok(permit),
+            Passage::Closed => Err(AskError::Refused { policies, why: "refused by policy".into() }),
+            Passage::Held(held) => held.answer().await.map_err(|why| AskError::Refused { policies, why }),
+        }
+    }
+
+    /// Whether exchanges of the session with this target pass without being asked for.
     #[must_use]
-    pub fn is_open(&self) -> bool {
-        self.ground.gate.is_open(self.run.mode)
+    pub fn is_open(&self, target: &Target) -> bool {
+        self.ground.gate.is_open(self.view(target).mode)
+    }
+
+    /// The mode in force for the target that was asked for last: the catalog's, where it has one for it, else the run's.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.view.borrow().as_ref().map_or(self.run.mode, |view| view.mode)
+    }
+
+    /// How much is held for a human, and for how long.
+    #[must_use]
+    pub fn holding(&self) -> Holding {
+        self.ground.holding
+    }
+
+    /// What one side may have said that is not forwarded, while something of it waits for a decision, in bytes.
+    #[must_use]
+    pub fn held_bytes_max(&self) -> usize {
+        let request = self.ground.holding.body_max.saturating_add(2 * limits::HTTP_HEAD_BYTES_MAX);
+        request.max(limits::POSTGRES_JUDGED_BYTES_MAX).saturating_add(limits::HELD_READ_BYTES)
+    }
+
+    /// What [`Session::ask`] would say now, with nobody asked and nothing recorded.
+    #[must_use]
+    pub fn foresee(&self, exchange: Option<u32>, mut action: Action, target: &Target) -> Foreseen {
+        let View { mode, resource, .. } = &*self.view(target);
+        self.complete(&mut action, target);
+        let question = Question {
+            run: self.run.id,
+            session: self.id,
+            exchange,
+            identity: &self.run.identity,
+            action: &action,
+            target,
+            resource,
+            content: &Content::default(),
+        };
+        let (verdict, overridden, passes) = self.ground.gate.weigh(*mode, &question);
+        let is_held = !passes && verdict.effect == Effect::Ask;
+        Foreseen { is_held, decided: decided(action, verdict, *mode, resource, overridden) }
+    }
+
+    /// Puts in what is known of every action.
+    fn complete(&self, action: &mut Action, target: &Target) {
+        // What a driver knows of the target for this very action says more.
+        let mut facts = target.facts();
+        facts.append(&mut action.facts);
+        facts.extend(self.ground.zone.facts(clock::now().wall_ns));
+        action.facts = facts;
     }
 
     /// Asks whether an action may happen. The decision is on record before the answer.
     ///
     /// # Errors
     /// When the decision could not be recorded: then it may not happen.
-    pub fn ask(&self, exchange: Option<u32>, action: Action, target: &Target) -> Result<Decision, Unrecorded> {
-        let decision = self.ground.gate.decide(self.run.mode, &action, target);
-        let decided = Decided {
-            verb: action.verb.as_str().into(),
-            subject: action.subject,
-            verdict: decision.verdict.clone(),
-            mode: self.run.mode,
-            facts: action.facts,
-        };
+    pub fn ask(
+        &self,
+        exchange: Option<u32>,
+        mut action: Action,
+        target: &Target,
+        content: &Content<'_>,
+    ) -> Result<Decision, Unrecorded> {
+        let View { mode, resource, .. } = &*self.view(target);
+        self.complete(&mut action, target);
+        let decision = self.ground.gate.decide(
+            *mode,
+            &Question {
+                run: self.run.id,
+                session: self.id,
+                exchange,
+                identity: &self.run.identity,
+                action: &action,
+                target,
+                resource,
+                content,
+            },
+        );
+        let decided = decided(action, decision.verdict.clone(), *mode, resource, decision.overridden.clone());
+        if matches!(decision.passage, Passage::Held(_)) {
+            Counts::add(&self.run.counts.held);
+        }
         let told = Told { exchange, body: decided.into(), payload: Cow::Borrowed(b"") };
         let position = self.run.recorder().record_burst(self.run.id, self.id, vec![told])?;
         self.last.set(position);
@@ -345,6 +460,9 @@ impl Session {
         if let Body::Tls(tls) = &body {
             self.passed_tls.set(!tls.opened);
         }
+        if let Body::Classified(classified) = &body {
+            self.protocol.replace(classified.protocol.clone());
+        }
         let position = self.run.recorder().record_in_session(self.run.id, self.id, body, payload)?;
         self.last.set(position);
         Ok(position)
@@ -355,6 +473,11 @@ impl Drop for Session {
     fn drop(&mut self) {
         self.record_end(Outcome::Aborted, None);
     }
+}
+
+fn decided(action: Action, verdict: Verdict, mode: Mode, resource: &Resource, overridden: Option<String>) -> Decided {
+    let Action { verb, subject, facts } = action;
+    Decided { verb: verb.as_str().into(), subject, verdict, mode, facts, resource: resource.clone(), overridden }
 }
 
 fn micros(duration: Duration) -> u64 {

@@ -125,15 +125,16 @@ pub(super) fn run(args: &RunArgs, global: &Global, umask: u32) -> anyhow::Result
     end_like(&end)
 }
 
-/// The variables that hold secrets of the catalog: for an agent that is started for this run, and not for the command.
+/// The variables that hold secrets of the catalog and of approvals: for an agent that is started for this run, and not for the command.
 fn take_secrets(config: &Config, invocation: &mut Invocation) -> anyhow::Result<Vec<(OsString, OsString)>> {
     let catalog = config.catalog()?;
+    let variables = || catalog.variables().chain(config.approvals.variables());
     let is_secret = |word: &OsString| {
         let name = word.as_bytes().split(|byte| *byte == b'=').next();
-        catalog.variables().any(|variable| name == Some(variable.as_bytes()))
+        variables().any(|variable| name == Some(variable.as_bytes()))
     };
     invocation.environment.retain(|word| !is_secret(word));
-    Ok(catalog.variables().filter_map(|name| Some((name.into(), std::env::var_os(name)?))).collect())
+    Ok(variables().filter_map(|name| Some((name.into(), std::env::var_os(name)?))).collect())
 }
 
 /// An agent that was just ending may take the request with it; the next one gets it then.

@@ -74,7 +74,7 @@ impl Daemon {
     /// Prepares a capture; afterwards whatever joins the cgroup is captured.
     pub(super) async fn begin_run(self: Rc<Self>, peer: Peer, request: StartRun) -> Result<Started, Refusal> {
         // Who has changed the file expects it to count for what is started next.
-        self.proxy.renew(self.config.catalog().map_err(Refusal::because)?);
+        self.proxy.grounds.renew(self.config.catalog().map_err(Refusal::because)?);
         let id = RunId(Ulid::generate());
         let mode = request.mode.unwrap_or(self.mode);
         let namespace = self.namespaces.of_process(peer.pid).await.map_err(Refusal::because)?;
@@ -92,7 +92,8 @@ impl Daemon {
         let exit = self.exits.watch(id);
         let directory = seen_by(peer.pid, &cgroup);
         let hide = vec![self.data_dir.clone()];
-        let notes = self.notes(mode);
+        let mut notes = self.policies.notes(mode);
+        notes.extend(self.approvals.overrides().iter().map(super::approvals::told_to_user));
         let hold = self.alive.hold();
         tokio::task::spawn_local(async move { self.supervise(run, cgroup, exit, hold).await });
         Ok(Started { run: id, cgroup: directory, hide, mode, notes })
@@ -147,6 +148,7 @@ impl Daemon {
             self.recorder.note("cgroup_unreadable", text);
         }
         self.settle(&run).await;
+        self.approvals.run_ended(run.id);
         self.reconcile(&run);
         let (outcome, status) = ended(exit.borrow().as_ref());
         if let Err(error) = run.record(RunEnded { outcome, status }) {
@@ -243,7 +245,7 @@ impl Daemon {
             sessions: Counts::get(&run.counts.sessions),
             exchanges: Counts::get(&run.counts.exchanges),
             refused: Counts::get(&run.counts.refused) + Counts::get(&run.counts.dropped),
-            held: 0,
+            held: Counts::get(&run.counts.held),
             alarms: Counts::get(&run.counts.bypasses) + Counts::get(&run.counts.differences),
             bypassed: counters.as_ref().map_or(0, bypassed),
             dropped: counters.as_ref().map_or(0, packets_dropped),

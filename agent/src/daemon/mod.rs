@@ -3,18 +3,21 @@
 //! One agent per data directory. It ends when it is told to, or (on demand) with its last run; whatever
 //! ends it, captured processes cannot connect afterwards (law 3).
 
+mod approvals;
 mod live;
 mod lost;
 mod namespaces;
+mod policy;
 mod trust;
 mod watch;
+mod webhook;
 mod workers;
 
 use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
 use crewtap_core::id::RunId;
@@ -27,6 +30,7 @@ use nix::sys::utsname::uname;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 
+use crate::approvals::Approvals;
 use crate::authority::{self, Authority, AuthorityError};
 use crate::capture::cgroup;
 use crate::capture::kernel::{Events, Kernel, KernelOptions};
@@ -36,7 +40,6 @@ use crate::cli::agent::{Busy, Launch, Life};
 use crate::config::{self, Config, TlsMode};
 use crate::control::launch::{self, Ready};
 use crate::control::{self, Exit, Laid, Peer, Refusal, StartRun, Started, Status, Summary};
-use crate::gate::Gate;
 use crate::index::{IndexError, Indexer};
 use crate::intercept::Interceptor;
 use crate::journal::{self, Journal, JournalError, Reader};
@@ -44,11 +47,12 @@ use crate::proto::dns::relay::Relay;
 use crate::proxy::Proxy;
 use crate::recorder::Recorder;
 use crate::runs::Runs;
-use crate::session::Ground;
+use crate::session::{Ground, Grounds, Holding};
 use crate::tls::learned::Learned;
 use crate::tls::roots::Roots;
 use live::{Alive, Exits, Finished};
 use namespaces::Namespaces;
+use policy::Policies;
 use workers::Workers;
 
 /// How long an agent on demand stays without a run: a `run` that has just found it needs it to answer.
@@ -81,6 +85,9 @@ pub enum DaemonError {
     /// The catalog of targets.
     #[error(transparent)]
     Catalog(#[from] config::ConfigError),
+    /// The policies.
+    #[error("the policies cannot come into force: {0}")]
+    Policy(String),
     /// The local authority; `tls = "pass"` does without.
     #[error(transparent)]
     Authority(#[from] AuthorityError),
@@ -115,10 +122,12 @@ struct Daemon {
     runs: Arc<Runs>,
     processes: Arc<ProcessCache>,
     proxy: Arc<Proxy>,
+    policies: Policies,
     namespaces: Namespaces,
     exits: Exits,
     finished: Finished,
     overlays: trust::Overlays,
+    approvals: Approvals,
     alive: Alive,
 }
 
@@ -183,6 +192,8 @@ fn begin(config: &Config) -> Result<Begun, DaemonError> {
     let journal = Journal::open(data_dir, &options, Some((next, sink)))?;
     let (key, begun_at) = (journal.store_key(), journal.end());
     let recorder = Recorder::new(journal.clone());
+    let (asking, overriding) = (config.approvals.clone(), config.overrides.clone());
+    let approvals = Approvals::new(asking, overriding, key.clone(), recorder.clone());
     let kernel = Arc::new(Kernel::load(&KernelOptions::new(&short_name(&journal)))?);
     let events = kernel.events().ok_or(DaemonError::Io("read the kernel's events", io::ErrorKind::NotFound.into()))?;
     let digest = key.clone();
@@ -191,16 +202,20 @@ fn begin(config: &Config) -> Result<Begun, DaemonError> {
         ProcessCache::new(Box::new(move |value| digest.digest(value)), Box::new(move |pid| programs.program_of(pid)));
     let processes = Arc::new(processes.map_err(|e| DaemonError::Io("start the readers of command lines", e))?);
     let runs = Arc::new(Runs::default());
+    let policies = Policies::load(config, &recorder, approvals.clone())?;
+    let grounds = Arc::new(Grounds::new(Ground {
+        gate: policies.gate(),
+        key: key.clone(),
+        catalog: Arc::new(config.catalog()?),
+        waits_for_disk: config.durability == config::Durability::Disk,
+        zone: config.zone.clone(),
+        holding: Holding { body_max: config.approvals.body_max, http_wait: config.approvals.wait },
+    }));
     let proxy = Arc::new(Proxy {
         kernel: kernel.clone(),
         runs: runs.clone(),
         processes: processes.clone(),
-        ground: RwLock::new(Arc::new(Ground {
-            gate: Gate::default(),
-            key: key.clone(),
-            catalog: Arc::new(config.catalog()?),
-            waits_for_disk: config.durability == config::Durability::Disk,
-        })),
+        grounds: grounds.clone(),
         interceptor: Arc::new(interceptor(config)?),
         recorder: recorder.clone(),
         unattributed: AtomicUsize::new(0),
@@ -208,7 +223,7 @@ fn begin(config: &Config) -> Result<Begun, DaemonError> {
         open: AtomicUsize::new(0),
     });
     let workers = Arc::new(Workers::start(&proxy).map_err(|e| DaemonError::Io("start the proxy", e))?);
-    let relay = Arc::new(Relay::new(kernel.clone(), runs.clone()));
+    let relay = Arc::new(Relay::new(kernel.clone(), runs.clone(), grounds.clone()));
     let daemon = Daemon {
         config: config.clone(),
         mode: config.mode,
@@ -216,13 +231,15 @@ fn begin(config: &Config) -> Result<Begun, DaemonError> {
         begun_at,
         facts: HostFacts::read(),
         key,
-        namespaces: Namespaces::new(workers.clone(), relay),
+        namespaces: Namespaces::new(workers.clone(), relay, config.approvals.api.as_ref().map(|api| api.listen.port())),
+        approvals,
         journal,
         recorder,
         kernel,
         runs,
         processes,
         proxy,
+        policies,
         exits: Exits::default(),
         finished: Finished::default(),
         overlays: trust::Overlays::default(),
@@ -260,6 +277,7 @@ fn serve(
         let io = |what| move |e| DaemonError::Io(what, e);
         let socket = control::socket_path(&daemon.data_dir);
         let listener = control::bind(&socket).map_err(io("serve the control socket"))?;
+        let api = approvals::bind_api(&daemon.config).map_err(io("serve the approvers' API"))?;
         let mut terminate = signal(SignalKind::terminate()).map_err(io("await signals"))?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(io("await signals"))?;
         let burying = daemon.clone();
@@ -269,11 +287,13 @@ fn serve(
         ready.tell();
         tokio::select! {
             served = control::serve(listener, handle, cgroup::is_captured, clients) => served.map_err(io("serve the control socket")),
+            () = daemon.serve_approvals(api) => Ok(()),
             read = daemon.watch(events) => read.map_err(io("read the kernel's events")),
             () = daemon.beat() => Ok(()),
             () = workers.ended() => Err(DaemonError::Ended("a thread of the proxy")),
             () = daemon.journal.ended() => Err(DaemonError::Ended("the thread that follows the journal")),
             () = daemon.look() => Ok(()),
+            () = daemon.policies.watch(&daemon.recorder) => Ok(()),
             () = daemon.idle(connected), if life == Life::OnDemand => Ok(()),
             _ = terminate.recv() => Ok(()),
             _ = interrupt.recv() => Ok(()),
@@ -288,6 +308,8 @@ fn end(daemon: &Rc<Daemon>, workers: &Workers) {
         tracing::error!(%error, "the kernel side waits for the end of this process to refuse connects");
     }
     let _ = std::fs::remove_file(control::socket_path(&daemon.data_dir));
+    // Who is held gets the answer before its session ends.
+    daemon.approvals.end();
     for run in daemon.runs.all() {
         run.end();
     }
@@ -390,16 +412,6 @@ impl Daemon {
         }
     }
 
-    /// Sentences for the user of `run`.
-    #[allow(clippy::unused_self, reason = "limits of this host will be told here too")]
-    fn notes(&self, mode: Mode) -> Vec<String> {
-        match mode {
-            Mode::Record => Vec::new(),
-            Mode::Shadow => vec!["mode shadow: there is no policy yet, so every connection would be denied".into()],
-            Mode::Enforce => vec!["mode enforce: there is no policy yet, so every connection is denied".into()],
-        }
-    }
-
     fn status(&self) -> Status {
         Status {
             pid: std::process::id(),
@@ -448,5 +460,13 @@ impl control::Agent for Handle {
 
     async fn status(&self) -> Status {
         self.0.status()
+    }
+
+    async fn approvals(
+        &self,
+        peer: Peer,
+        request: control::approvals::Request,
+    ) -> Result<control::approvals::Reply, Refusal> {
+        self.0.about_approvals(peer, request).await
     }
 }

@@ -20,11 +20,13 @@ pub(super) struct Namespaces {
     binding: tokio::sync::Mutex<()>,
     workers: Arc<Workers>,
     relay: Arc<Relay>,
+    /// Port of the approvers' API, which is in the agent's own namespace.
+    api: Option<u16>,
 }
 
 impl Namespaces {
-    pub(super) fn new(workers: Arc<Workers>, relay: Arc<Relay>) -> Self {
-        Self { served: Mutex::default(), binding: tokio::sync::Mutex::default(), workers, relay }
+    pub(super) fn new(workers: Arc<Workers>, relay: Arc<Relay>, api: Option<u16>) -> Self {
+        Self { served: Mutex::default(), binding: tokio::sync::Mutex::default(), workers, relay, api }
     }
 
     /// The namespace of a process, with listeners.
@@ -35,7 +37,7 @@ impl Namespaces {
             return Ok(namespace);
         }
         let listeners = Listeners::bind(&netns)?;
-        let namespace = Arc::new(Namespace::new(netns, listeners.ports())?);
+        let namespace = Arc::new(Namespace::new(netns, listeners.ports())?.with(self.api));
         for listener in &listeners.tcp {
             self.workers.serve(listener, &namespace).await?;
         }

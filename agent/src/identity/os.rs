@@ -189,6 +189,23 @@ pub fn user_name(uid: u32) -> Option<String> {
 }
 
 impl Invoker {
+    /// `os:NAME` of every group that the process had, or that the user database has for the user; sorted.
+    fn group_names(&self) -> Vec<String> {
+        let looked_up = || {
+            let name = std::ffi::CString::new(user_name(self.uid)?).ok()?;
+            let groups = nix::unistd::getgrouplist(&name, self.gid.into()).ok()?;
+            Some(groups.into_iter().map(nix::unistd::Gid::as_raw).collect())
+        };
+        let mut numbers = self.groups.clone().or_else(looked_up).unwrap_or_default();
+        numbers.push(self.gid);
+        let name = |number: u32| {
+            let group = nix::unistd::Group::from_gid(number.into()).ok().flatten();
+            format!("os:{}", group.map_or_else(|| number.to_string(), |group| group.name))
+        };
+        let names: std::collections::BTreeSet<String> = numbers.into_iter().map(name).collect();
+        names.into_iter().collect()
+    }
+
     /// The identity that goes on record.
     #[must_use]
     pub fn identity(&self) -> Identity {
@@ -196,6 +213,7 @@ impl Invoker {
         Identity {
             id: format!("os:{}", self.uid),
             name: user_name(self.uid).unwrap_or_else(|| self.uid.to_string()),
+            groups: self.group_names(),
             basis: Basis::Os { uid: self.uid, login_uid: self.login_uid, sudo_user },
         }
     }

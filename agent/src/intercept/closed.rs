@@ -55,7 +55,7 @@ pub(super) fn pass(
     session.record(told).map_err(unrecorded)?;
     if !wanted {
         note(session, code, &format!("what this session says is not on record: {text}")).map_err(unrecorded)?;
-        if session.run().mode == Mode::Enforce {
+        if session.mode() == Mode::Enforce {
             return Err(End { outcome: Outcome::Refused, error: Some(format!("TLS that cannot be opened: {text}")) });
         }
     }

@@ -208,7 +208,7 @@ impl Interceptor {
         }
         // A process can claim any name. What is judged does not pass unseen for it.
         let claimed = classified.name().is_none_or(|name| name.proof == Proof::Claimed);
-        let trusted = !(claimed && session.run().mode == Mode::Enforce);
+        let trusted = !(claimed && session.mode() == Mode::Enforce);
         if trusted && name.is_some_and(|name| self.pass.iter().any(|pattern| fits(pattern, name))) {
             return Err(wanted("tls_pass", "the configuration says so for this name (tls_pass)"));
         }

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 
 use crewtap_core::bodies::Classified;
+use crewtap_core::id::SessionId;
 use crewtap_core::policy::catalog::Channel;
 use tokio::net::TcpStream;
 
@@ -82,6 +83,30 @@ pub type Turn = for<'s> fn(
     First,
 ) -> Pin<Box<dyn Future<Output = Result<Upgrade, End>> + 's>>;
 
+/// Why a connection is refused, for its client.
+#[derive(Clone, Debug)]
+pub struct Refused {
+    /// The session that tells more.
+    pub session: SessionId,
+    /// The policies that decided; empty where none allows it.
+    pub policies: Vec<String>,
+    /// In words.
+    pub why: String,
+}
+
+impl Refused {
+    /// All of it in a line.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        let policies = if self.policies.is_empty() { "none allows it".into() } else { self.policies.join(", ") };
+        format!("{}; session {}; policies: {policies}", self.why, self.session)
+    }
+}
+
+/// What a client is told whose connection is refused before it is served, in the terms of its protocol. May read what a client
+/// must have said first.
+pub type Refuse = for<'s> fn(&'s Leg, First, &'s Refused) -> Pin<Box<dyn Future<Output = Vec<u8>> + 's>>;
+
 /// Serves one session to its end.
 pub type Serve = for<'s> fn(&'s Session, Legs) -> Pin<Box<dyn Future<Output = End> + 's>>;
 
@@ -94,6 +119,8 @@ pub struct Driver {
     pub protocols: &'static [&'static str],
     /// How its connections turn to TLS, where they begin in clear.
     pub turn: Option<Turn>,
+    /// What a refused client is told; none where its connection is reset.
+    pub refuse: Option<Refuse>,
     /// Serves a session.
     pub serve: Serve,
 }

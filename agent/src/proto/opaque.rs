@@ -6,8 +6,13 @@ use crate::relay::{self, End, First};
 use crate::session::Session;
 
 /// The last row of the table.
-pub const DRIVER: Driver =
-    Driver { name: "opaque", protocols: &[], turn: None, serve: |session, legs| Box::pin(serve(session, legs)) };
+pub const DRIVER: Driver = Driver {
+    name: "opaque",
+    protocols: &[],
+    turn: None,
+    refuse: None,
+    serve: |session, legs| Box::pin(serve(session, legs)),
+};
 
 async fn serve(session: &Session, legs: Legs) -> End {
     let mut tap = Redacted::new(session);

@@ -2,6 +2,7 @@
 //!
 //! Never answers from a cache and never changes an answer: what the resolver said is what the process gets.
 
+mod judged;
 pub mod over_tcp;
 pub mod relay;
 mod view;

@@ -12,10 +12,10 @@ use crewtap_core::bodies::Bypass;
 use crewtap_core::event::Body;
 use crewtap_core::limits;
 use crewtap_core::origin::Origin;
-use crewtap_core::run::Mode;
 use crewtap_core::wire::dns::{self as wire, Refusal};
 use tokio::io::Interest;
 
+use super::judged;
 use super::view::Asked;
 use crate::attribute;
 use crate::capture::kernel::Kernel;
@@ -24,6 +24,7 @@ use crate::capture::sys;
 use crate::dial;
 use crate::journal::Position;
 use crate::runs::{Counts, Run, Runs};
+use crate::session::{Ground, Grounds};
 
 /// Largest DNS message over UDP that is relayed: what an IPv4 datagram can hold.
 const MESSAGE_BYTES_MAX: usize = 65_507;
@@ -32,6 +33,7 @@ const MESSAGE_BYTES_MAX: usize = 65_507;
 pub struct Relay {
     kernel: Arc<Kernel>,
     runs: Arc<Runs>,
+    grounds: Arc<Grounds>,
 }
 
 impl std::fmt::Debug for Relay {
@@ -43,6 +45,7 @@ impl std::fmt::Debug for Relay {
 /// One question on its way.
 struct Question {
     run: Arc<Run>,
+    ground: Arc<Ground>,
     origin: Origin,
     path: DatagramPath,
     message: Vec<u8>,
@@ -51,8 +54,8 @@ struct Question {
 impl Relay {
     /// A relay that attributes questions by these.
     #[must_use]
-    pub fn new(kernel: Arc<Kernel>, runs: Arc<Runs>) -> Self {
-        Self { kernel, runs }
+    pub fn new(kernel: Arc<Kernel>, runs: Arc<Runs>, grounds: Arc<Grounds>) -> Self {
+        Self { kernel, runs, grounds }
     }
 
     /// Serves one socket until the task is dropped. Runs inside a `LocalSet`.
@@ -85,7 +88,8 @@ impl Relay {
     fn attribute(&self, message: &[u8], path: DatagramPath) -> Option<Question> {
         let raw = self.kernel.take_udp_origin(&path.key(message)).ok().flatten()?;
         let run = self.runs.get(raw.run.0)?;
-        Some(Question { run, origin: attribute::origin(&raw), path, message: message.to_vec() })
+        let ground = self.grounds.now();
+        Some(Question { run, ground, origin: attribute::origin(&raw), path, message: message.to_vec() })
     }
 }
 
@@ -95,10 +99,13 @@ impl Question {
         let asked = Asked { transport: "udp", resolver, pid: self.origin.pid };
         let position = self.record(asked.question(&self.message), &self.message)?;
         self.run.recorder().journal().durable(position).await.map_err(io::Error::other)?;
-        if self.run.mode == Mode::Enforce {
-            // There is no policy yet that could allow it: the default is to deny.
-            Counts::add(&self.run.counts.refused);
-            return self.refuse(&asked, socket, Refusal::Refused);
+        if let Some((decided, passes)) = judged::judge(&self.ground, &self.run, &asked, &self.message) {
+            let position = self.record(decided.into(), &[])?;
+            self.run.recorder().journal().durable(position).await.map_err(io::Error::other)?;
+            if !passes {
+                Counts::add(&self.run.counts.refused);
+                return self.refuse(&asked, socket, Refusal::Refused);
+            }
         }
         if self.run.namespace.is_ours(resolver) {
             Counts::add(&self.run.counts.bypasses);

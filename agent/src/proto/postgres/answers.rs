@@ -99,7 +99,7 @@ impl Statements<'_> {
             Answer::CopyBoth(_) => {
                 let text = "the replication protocol begins: its bytes are relayed and recorded as they are";
                 self.session.record(Note { code: "postgres_replication".into(), text: text.into() })?;
-                if self.session.run().mode == Mode::Enforce {
+                if self.session.mode() == Mode::Enforce {
                     return Err(Blocked::Refused { why: "replication cannot be judged".into(), answer: Vec::new() });
                 }
             }

@@ -12,12 +12,12 @@ use crewtap_core::session::Side;
 use crewtap_core::wire::postgres::MEDIA_TYPE;
 
 use super::exchange::Exchange;
-use super::forward::Forward;
 use super::login;
 use super::statements::Statements;
 use super::told::Described;
 use crate::journal::Position;
 use crate::recorder::{Told, Unrecorded};
+use crate::relay::Forward;
 
 /// Bytes of one exchange that go on record as one event.
 pub(super) struct Piece<'b> {

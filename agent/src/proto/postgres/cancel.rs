@@ -27,7 +27,7 @@ pub(super) async fn cancel(session: &Session, packet: &[u8], process: u32, key: 
     let destination = session.origin().destination;
     let found = session.run().cancels.find(process, key).filter(|cancel| cancel.target == destination);
     // A key that is not ours can be that of a session that passed unopened, or anything that somebody wants to say.
-    let refused = found.is_none() && session.run().mode == Mode::Enforce;
+    let refused = found.is_none() && session.mode() == Mode::Enforce;
     let (subject, outcome) = match &found {
         Some(cancel) => (format!("session {}", cancel.session), "success"),
         None if refused => ("a session that is not known by this key".into(), "blocked"),

@@ -72,7 +72,7 @@ impl Held {
         };
         Box::pin(async move {
             let came = tokio::select! {
-                permit = approval.answer() => if permit.is_some() { Answer::Approved } else { Answer::Refused },
+                permit = approval.answer() => if permit.is_ok() { Answer::Approved } else { Answer::Refused },
                 () = cancelled => Answer::Cancelled,
             };
             answer.set(Some(came));
@@ -93,6 +93,11 @@ impl Refused {
         let policies = if verdict.policies.is_empty() { "none allows it".into() } else { verdict.policies.join(", ") };
         let detail = format!("Session {session}, exchange {exchange}; policies: {policies}.");
         Self { code: "42501", message: "crewtap: refused by policy", detail }
+    }
+
+    /// It would have been asked for, and nobody can look at all of it.
+    pub(super) fn too_large(self) -> Self {
+        Self { message: "crewtap: refused: this needs an approval, and is too large to be looked at", ..self }
     }
 
     fn cancelled(&self) -> Self {

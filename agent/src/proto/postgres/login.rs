@@ -28,7 +28,7 @@ use super::authenticate::{Answer, Login as UpstreamLogin, LoginError, authentica
 use super::peer::Peer;
 use super::settings;
 use super::told::part;
-use crate::gate::Passage;
+use crate::gate::{Content, Passage};
 use crate::lease::{Lease, LeaseError};
 use crate::leg::Leg;
 use crate::proto::Opened;
@@ -153,7 +153,7 @@ impl<'l> Login<'l> {
             Err(error) => return Err(self.refuse("08P01", &error.to_string()).await),
         };
         let replicates = startup.get("replication").is_some_and(|value| !is_false(value));
-        if replicates && self.session.run().mode == Mode::Enforce {
+        if replicates && self.session.mode() == Mode::Enforce {
             return Err(self.refuse("42501", "the replication protocol cannot be judged, and is refused").await);
         }
         self.ask(&startup, &facts).await?;
@@ -199,16 +199,19 @@ impl<'l> Login<'l> {
 
     /// Asks for what the packet sets.
     async fn ask(&mut self, startup: &Startup<'_>, facts: &Facts) -> Result<(), End> {
-        if self.session.is_open() {
+        if self.session.is_open(self.aim) {
             return Ok(());
         }
         let Some(action) = settings::action(startup, facts) else { return Ok(()) };
-        let decision = self.session.ask(Some(EXCHANGE), action, self.aim).map_err(|error| unrecorded(&error))?;
+        let decision = self
+            .session
+            .ask(Some(EXCHANGE), action, self.aim, &Content::default())
+            .map_err(|error| unrecorded(&error))?;
         let may = match decision.passage {
             Passage::Open(_) => true,
             Passage::Closed => false,
             Passage::Held(held) => tokio::select! {
-                permit = held.answer() => permit.is_some(),
+                permit = held.answer() => permit.is_ok(),
                 () = self.client.gone() => return Err(self.left(Side::Client)),
             },
         };

@@ -7,10 +7,10 @@ pub mod authenticate;
 mod burst;
 mod cancel;
 mod exchange;
-mod forward;
 mod held;
 mod login;
 mod peer;
+mod refuse;
 mod settings;
 mod statements;
 mod told;
@@ -40,6 +40,7 @@ pub const DRIVER: Driver = Driver {
     name: "postgres",
     protocols: &["postgres"],
     turn: Some(|session, client, target, first| Box::pin(turn::turn(session, client, target, first))),
+    refuse: Some(|client, first, refused| Box::pin(refuse::refuse(client, first, refused))),
     serve: |session, legs| Box::pin(serve(session, legs)),
 };
 
@@ -111,7 +112,7 @@ async fn enter<'s>(session: &'s Session, legs: &Legs, first: relay::First) -> Re
         Ok(_) | Err(_) => {
             let text = "the client begins in no way that is known here: its bytes are relayed and recorded as they are";
             note(session, "postgres_foreign", text)?;
-            if session.run().mode == Mode::Enforce {
+            if session.mode() == Mode::Enforce {
                 return Err(End { outcome: Outcome::Refused, error: Some("what it says cannot be judged".into()) });
             }
             return Ok(Entered::Foreign(client.into_said()));

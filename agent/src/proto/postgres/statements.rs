@@ -21,7 +21,7 @@ use super::held::{self, Held, Refused};
 use super::login::{self, LoggedIn};
 use super::told::{Described, Teller, parameters};
 use crate::cancels::Issued;
-use crate::gate::Passage;
+use crate::gate::{Content, Passage};
 use crate::leg::Farewell;
 use crate::recorder::Told;
 use crate::redacted::Redacted;
@@ -90,7 +90,7 @@ impl<'s> Statements<'s> {
 
     /// Records what cannot be understood, and goes on without understanding, or not at all.
     fn lost(&mut self, fault: Fault) -> Result<(), Blocked> {
-        let enforced = self.session.run().mode == Mode::Enforce;
+        let enforced = self.session.mode() == Mode::Enforce;
         let then = if enforced { "the session ends" } else { "the bytes are relayed and recorded as they are" };
         let text = format!("{fault}: {then}");
         self.session.record(Note { code: format!("postgres_{}", fault.code()), text: text.clone() })?;
@@ -110,7 +110,7 @@ impl<'s> Statements<'s> {
     fn request(&mut self, burst: &mut Burst<'_>, step: &Step<'_>) -> Result<Option<Next>, Blocked> {
         match step {
             // Servers end the connection over it; who knows what another one does.
-            Step::Request { request: Request::Other(tag), .. } if self.session.run().mode == Mode::Enforce => {
+            Step::Request { request: Request::Other(tag), .. } if self.session.mode() == Mode::Enforce => {
                 Err(unknown(*tag))
             }
             Step::Request { exchange, len, request } => {
@@ -120,6 +120,19 @@ impl<'s> Statements<'s> {
                     burst.pass(*len);
                     return Ok(None);
                 };
+                // What is prepared without a name does nothing before it is bound, and nothing else can call it: whoever approves it
+                // is asked then, with its values.
+                let is_asked_later = matches!(request, Request::Parse(parse) if parse.name.is_empty())
+                    && !self.session.is_open(&self.target)
+                    && self.session.foresee(Some(exchange), described.action(), &self.target).is_held;
+                if is_asked_later {
+                    self.exchanges.entry(exchange).or_default().told = false;
+                    if let Some(piece) = &mut burst.piece {
+                        piece.request = Some((described, parameters));
+                    }
+                    burst.pass(*len);
+                    return Ok(None);
+                }
                 self.judge(burst, (exchange, described, parameters), *len)
             }
             Step::TooLarge { exchange, statement, .. } => {
@@ -135,7 +148,7 @@ impl<'s> Statements<'s> {
                 self.judge(burst, (exchange, described, None), 0)
             }
             // Of an exchange that is none are messages of unknown types alone.
-            Step::Piece { exchange: 0, tag, .. } if self.session.run().mode == Mode::Enforce => Err(unknown(*tag)),
+            Step::Piece { exchange: 0, tag, .. } if self.session.mode() == Mode::Enforce => Err(unknown(*tag)),
             Step::Piece { exchange, first, last, len, .. } => {
                 let exchange = self.numbered(Side::Client, *exchange);
                 self.attach_piece(burst, exchange, *first);
@@ -199,10 +212,10 @@ impl<'s> Statements<'s> {
         let state = self.exchanges.entry(exchange).or_default();
         state.told = false;
         if let Some(piece) = &mut burst.piece {
-            let parameters = parameters.or_else(|| piece.request.take().and_then(|(_, parameters)| parameters));
+            let parameters = parameters.clone().or_else(|| piece.request.take().and_then(|(_, parameters)| parameters));
             piece.request = Some((described.clone(), parameters));
         }
-        if self.session.is_open() {
+        if self.session.is_open(&self.target) {
             burst.pass(len);
             return Ok(None);
         }
@@ -212,13 +225,22 @@ impl<'s> Statements<'s> {
         }
         let end = burst.forward.end() + len;
         self.record(burst, end)?;
-        let decision = self.session.ask(Some(exchange), described.action(), &self.target)?;
+        let message = burst.rest().get(..len).unwrap_or_default();
+        let shown = described.shown(message, parameters.as_deref());
+        let content = Content {
+            clear: described.clear(message).into(),
+            shown: shown.into(),
+            media_type: "text/plain; charset=utf-8".into(),
+        };
+        let decision = self.session.ask(Some(exchange), described.action(), &self.target, &content)?;
         // That, too, is durable before the bytes go.
         burst.position = Some(self.session.newest());
         let refused = Refused::by_policy(self.session.id(), exchange, &decision.verdict);
         match decision.passage {
             Passage::Open(_) => burst.forward.pass(len),
             Passage::Closed => self.refuse(burst, exchange, len, refused),
+            // What comes in pieces was not seen whole by whoever would approve it.
+            Passage::Held(_) if len == 0 => self.refuse(burst, exchange, len, refused.too_large()),
             Passage::Held(held) => {
                 let cancel = self.issued.as_ref().map(|issued| issued.cancel().clone());
                 self.held = Some(Held::new(exchange, len, held, cancel, refused));

@@ -7,10 +7,14 @@ use std::rc::Rc;
 
 use crewtap_core::action::{Action, Fact, Facts, Verb};
 use crewtap_core::bodies::{Classified, Part, Request};
-use crewtap_core::limits::{POSTGRES_FACTS_BYTES_MAX, POSTGRES_STATEMENTS_CACHED_MAX, POSTGRES_TEXT_FACT_MAX};
+use crewtap_core::limits::{
+    POSTGRES_FACTS_BYTES_MAX, POSTGRES_STATEMENTS_CACHED_MAX, POSTGRES_TEXT_FACT_MAX, SHOWN_LINES_MAX,
+};
+use crewtap_core::session::Side;
 use crewtap_core::wire::postgres::facts::{self, Reading, Told, UNPARSED};
 use crewtap_core::wire::postgres::media::{Field, Media};
 use crewtap_core::wire::postgres::message::{Bind, Status};
+use crewtap_core::wire::postgres::view::{self, Bounds, Piece};
 use crewtap_core::wire::postgres::{Columns, Doubt, MEDIA_TYPE, Statement};
 
 /// Bytes of a text that are its line in a list.
@@ -156,6 +160,31 @@ impl Described {
         let media_type = parameters.unwrap_or_else(|| MEDIA_TYPE.into());
         let parts = vec![part(media_type, len)];
         Request { verb: self.verb.into(), subject: self.subject.clone(), facts, parts, wire: None }
+    }
+
+    /// All that would run, in clear: the text that was prepared, where it was, and the message.
+    pub(super) fn clear(&self, message: &[u8]) -> Vec<u8> {
+        let text = self.text().unwrap_or(&self.subject);
+        [text.as_bytes(), b"\0", message].concat()
+    }
+
+    /// What an approver sees: the statement and the values of its parameters.
+    pub(super) fn shown(&self, message: &[u8], parameters: Option<&str>) -> Vec<u8> {
+        let mut shown = self.text().unwrap_or(&self.subject).to_owned();
+        if let Some(media_type) = parameters {
+            let bounds = Bounds { rows: SHOWN_LINES_MAX, bytes: POSTGRES_TEXT_FACT_MAX };
+            shown.push('\n');
+            let piece = Piece { side: Side::Client, media_type, bytes: message };
+            shown.push_str(&view::transcript([piece], &[], bounds));
+        }
+        shown.into_bytes()
+    }
+
+    fn text(&self) -> Option<&str> {
+        match self.facts.get("text") {
+            Some(Fact::Text(text)) => Some(text),
+            _ => None,
+        }
     }
 
     pub(super) fn action(&self) -> Action {
