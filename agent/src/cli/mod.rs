@@ -3,10 +3,14 @@
 //! Never does a verb's work itself.
 
 pub mod agent;
+pub mod approvals;
 pub mod authority;
 mod completions;
 mod dialogue;
+mod guide;
 mod message;
+pub mod overrides;
+mod policy;
 mod processes;
 pub mod reindex;
 pub mod run;
@@ -20,6 +24,7 @@ mod stage;
 pub mod store;
 mod stream;
 mod table;
+pub mod targets;
 pub mod timeline;
 pub mod verify;
 
@@ -58,7 +63,8 @@ pub const FAILED: u8 = 2;
     after_help = "Examples:\n  \
         sudo crewtap run -- crewai run     capture one program: no configuration at all\n  \
         crewtap runs                       what was captured\n  \
-        crewtap show RUN                   what a run did\n\n\
+        crewtap show RUN                   what a run did\n  \
+        crewtap help policy                a guide with examples; there is one for targets and approvals, too\n\n\
         Exit status: 0 done or found, 1 nothing found or refused, 2 wrong use or failure; `crewtap run` \
         returns the command's own."
 )]
@@ -105,6 +111,10 @@ enum Verb {
     Verify(verify::VerifyArgs),
     Reindex(reindex::ReindexArgs),
     Authority(authority::AuthorityArgs),
+    Approvals(approvals::ApprovalsArgs),
+    Override(overrides::OverrideArgs),
+    Policy(policy::PolicyArgs),
+    Targets(targets::TargetsArgs),
     #[command(hide = true)]
     SelfTest,
     Completions(completions::CompletionsArgs),
@@ -120,6 +130,10 @@ enum Verb {
 pub fn main(serve: Serve) -> ExitCode {
     let umask = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o027)).bits();
     let words: Vec<OsString> = std::env::args_os().collect();
+    if let Some(guide) = guide::asked(&words) {
+        let printed = for_a_pipe(|| Ok(guide::print(guide).map(|()| ExitCode::SUCCESS)?));
+        return printed.unwrap_or_else(|_| ExitCode::from(FAILED));
+    }
     let cli = match Cli::try_parse_from(&words) {
         Ok(cli) => cli,
         Err(error) => return usage(&error, &words),
@@ -137,6 +151,10 @@ pub fn main(serve: Serve) -> ExitCode {
         Verb::Verify(args) => (in_store(&cli.global, |store| verify::run(store, &args)), FAILED),
         Verb::Reindex(args) => (in_store(&cli.global, |store| reindex::run(store, &args)), FAILED),
         Verb::Authority(args) => (in_store(&cli.global, |store| authority::run(store, &args)), FAILED),
+        Verb::Approvals(args) => (for_a_pipe(|| approvals::run(&args, &cli.global)), FAILED),
+        Verb::Override(args) => (for_a_pipe(|| overrides::run(&args, &cli.global)), FAILED),
+        Verb::Policy(args) => (for_a_pipe(|| policy::run(&args, &cli.global)), FAILED),
+        Verb::Targets(args) => (for_a_pipe(|| targets::run(&cli.global, &args)), FAILED),
         Verb::Completions(args) => (for_a_pipe(|| completions::run(&args)), FAILED),
         Verb::Man(args) => (for_a_pipe(|| completions::man(&args)), FAILED),
     };

@@ -146,7 +146,7 @@ pub(super) fn complete(run: &Run) -> &'static str {
 }
 
 /// A point in time: how long ago, or a date, with or without a time of day.
-fn since(text: &str, screen: &Screen) -> anyhow::Result<i64> {
+pub(super) fn since(text: &str, screen: &Screen) -> anyhow::Result<i64> {
     let zone = screen.zone().clone();
     let zoned = if let Ok(span) = text.parse::<jiff::Span>() {
         Zoned::now().with_time_zone(zone).checked_sub(if span.is_negative() { -span } else { span })?

@@ -161,13 +161,18 @@ impl StoreDir {
 }
 
 impl Store {
-    /// The payload of a record, or why it cannot be shown.
-    pub(super) fn payload(&self, leaf: i64) -> Result<Vec<u8>, String> {
+    /// A record, or why it cannot be shown.
+    pub(super) fn record(&self, leaf: i64) -> Result<Record, String> {
         let record = match &self.journal {
             Ok(journal) => journal.record(leaf.unsigned_abs())?,
             Err(error) => return Err(error.clone()),
         };
-        record.map(|record| record.payload).ok_or_else(|| format!("record {leaf} is not in the journal"))
+        record.ok_or_else(|| format!("record {leaf} is not in the journal"))
+    }
+
+    /// The payload of a record, or why it cannot be shown.
+    pub(super) fn payload(&self, leaf: i64) -> Result<Vec<u8>, String> {
+        self.record(leaf).map(|record| record.payload)
     }
 }
 
