@@ -2,6 +2,7 @@
 //!
 //! Never a test: a shared machine decides the absolute figures. Everything runs in a network namespace of its own.
 
+mod decision;
 mod http;
 mod postgres;
 mod streams;
@@ -41,6 +42,8 @@ enum Arms {
     Postgres,
     /// The journal by itself
     Journal,
+    /// Policy by itself
+    Decision,
 }
 
 /// One finished measure.
@@ -68,9 +71,13 @@ const RELAY: &str = "127.0.0.1:7802";
 /// # Errors
 /// When the build, the namespace or a program fails; a missed goal is only reported.
 pub fn run(options: &Options) -> Result<ExitCode> {
-    ensure!(is_root(), "the benchmark captures a process: run it as root, or through sudo");
+    let captures = !matches!(options.only, Some(Arms::Decision));
+    ensure!(!captures || is_root(), "the benchmark captures a process: run it as root, or through sudo");
     let mut build = Command::new("cargo");
-    build.current_dir(clone_root()).args(["build", "--release", "-p", "crewtap", "--bins", "--examples"]);
+    build.current_dir(clone_root()).args(["build", "--release", "-p", "crewtap-core", "--examples"]);
+    if captures {
+        build.args(["-p", "crewtap", "--bins"]);
+    }
     loudly(&mut build)?;
     let mut lines = Vec::new();
     let wanted = |arms| options.only.is_none_or(|only| only == arms);
@@ -88,6 +95,9 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     }
     if wanted(Arms::Journal) {
         journal(&mut lines)?;
+    }
+    if wanted(Arms::Decision) {
+        decision::measure(&mut lines)?;
     }
     for line in &lines {
         line.print(options.json);

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use crewtap_tests::world::{Interrupts, World, cache_dir, within_interruptible};
 
-use crate::shell::is_root;
+use crate::shell::{clone_root, is_root};
 use crate::{setup, test};
 
 /// What the user may choose.
@@ -115,11 +115,25 @@ fn captured(world: &World, program: &Path) -> Result<ExitCode> {
         command.arg(program);
         command
     };
-    command.args(["run", "--config"]).arg(world.config()).arg("--data-dir").arg(&evidence);
+    let secured = world.secure()?;
+    command.args(["run", "--config"]).arg(secured.config()).arg("--data-dir").arg(&evidence);
     command.args(["--", "crewai", "run"]);
+    eprintln!(
+        "demo: the database has another password now, and the model another key: the crew's own are wrong, crewtap has them"
+    );
     eprintln!("demo: sudo crewtap run -- crewai run   (only crewtap's configuration names the company's CA)");
-    let status = world.run(&mut command)?;
+    let mut approver = world.spawn(
+        world.as_root("python3").arg(clone_root().join("tests/demo/world/approver.py")).args(secured.approver()),
+    )?;
+    let status = world.run(&mut command);
+    let approved = approver.try_wait()?.is_some_and(|status| status.success());
+    if !approved {
+        approver.kill()?;
+        approver.wait()?;
+    }
+    let status = status?;
     ensure!(status.success(), "the crew failed under crewtap ({status})");
+    ensure!(approved, "nobody was asked to approve the DELETE");
     check_work(world)?;
     // The command's end is not the run's: processes that outlive it, and the agent, may need a moment.
     ensure!(world.wait_until_quiet(30), "processes of the run are still there after 30 s");
@@ -147,6 +161,12 @@ fn captured(world: &World, program: &Path) -> Result<ExitCode> {
     let counted = statements.len();
     eprintln!(
         "demo: and {counted} SQL statements with their values, as the database's own log has them, and {rows} rows"
+    );
+    for directory in [evidence.as_path(), world.project(), &world.crew_home()] {
+        secured.is_not_in(directory)?;
+    }
+    eprintln!(
+        "demo: the DELETE was approved by Rita Reviewer; neither the crew's files nor the evidence hold a secret"
     );
     Ok(ExitCode::SUCCESS)
 }

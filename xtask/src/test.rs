@@ -49,7 +49,7 @@ const WORDS_MAX: usize = 200;
 /// When the build fails or a test program cannot be started; failing tests are an exit status.
 pub fn run(options: &Options) -> Result<ExitCode> {
     setup::run(&setup::Options::for_running())?;
-    build_crewtap()?;
+    build_everything()?;
     let mut tally = Tally::default();
     for program in build_tests()? {
         println!("\n== {}", program.name);
@@ -77,6 +77,14 @@ pub fn build_crewtap() -> Result<PathBuf> {
     let status = cargo().args(["build", "-p", "crewtap"]).status().context("cannot start cargo")?;
     ensure!(status.success(), "crewtap does not compile");
     Ok(built_crewtap())
+}
+
+/// Builds the product and the tests in one go: apart, their dependencies would be built twice, because tests want other features
+/// of some.
+fn build_everything() -> Result<()> {
+    let status = cargo().args(["build", "--workspace", "--bins", "--tests"]).status().context("cannot start cargo")?;
+    ensure!(status.success(), "it does not compile");
+    Ok(())
 }
 
 /// Where [`build_crewtap`] puts it: beside this program.
