@@ -41,9 +41,16 @@ pub(crate) fn wait_idle(host: &Host) {
     }
 }
 
-/// Sends a signal.
+/// Sends a signal; a stop has come to every thread when this returns.
 pub(crate) fn signal(pid: u32, signal: Signal) {
     kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), signal).unwrap();
+    if signal == Signal::STOP {
+        until("the stop of every thread", || {
+            let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+            let mut states = threads.map(|thread| std::fs::read_to_string(thread.unwrap().path().join("stat")));
+            states.all(|stat| stat.is_ok_and(|stat| stat.contains(") T "))).then_some(())
+        });
+    }
 }
 
 /// Waits until a process is gone, or waits only to be collected.

@@ -3,6 +3,9 @@
 //! Owns the scripted server and the raw client that the files beside it share.
 
 mod ends;
+mod gatehouse;
+mod injected;
+mod judged;
 mod load;
 mod messages;
 mod other;

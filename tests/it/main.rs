@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, missing_docs)]
 
 mod agent;
+mod approvals;
 mod catalog;
 mod crew;
 mod digest;
@@ -15,6 +16,7 @@ mod load;
 mod names;
 mod overlay;
 mod overlay_exec;
+mod policy;
 mod postgres;
 mod record;
 mod redaction;

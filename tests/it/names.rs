@@ -1,8 +1,9 @@
 //! Names: what a run looks up is on record, and what it connects to afterwards is called by that name.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::UdpSocket;
+use std::net::{TcpListener, UdpSocket};
 use std::process::{Child, Stdio};
+use std::sync::{Arc, Mutex};
 
 use crewtap_tests::host::{Host, succeeded};
 use crewtap_tests::peer::Peer;
@@ -11,7 +12,7 @@ use serde_json::Value;
 use crate::rows::Rows;
 
 /// Where the name server listens.
-const RESOLVER: &str = "10.53.0.53";
+pub const RESOLVER: &str = "10.53.0.53";
 
 /// The demo's name server, for the names in its third argument.
 const NAME_SERVER: &str = "import json, signal, sys
@@ -28,7 +29,7 @@ signal.pause()";
 const RESOLVING: &str = "mount --bind \"$0\" /etc/resolv.conf && exec \"$@\"";
 
 /// A query for the record type in the second argument, and sockets to ask with.
-const QUERY: &str = "import socket, struct, sys
+pub const QUERY: &str = "import socket, struct, sys
 def query(number, name, record=1):
     labels = b''.join(bytes([len(label)]) + label.encode() for label in name.split('.'))
     return struct.pack('!HHHHHH', number, 0x0100, 1, 0, 0, 0) + labels + struct.pack('!BHH', 0, record, 1)
@@ -78,6 +79,40 @@ fn unknowing(host: &Host, address: &'static str) {
             let _ = socket.send_to(&message[..len], client);
         }
     });
+}
+
+/// A resolver that answers every question with "no such name", over UDP and TCP, and keeps what it is asked.
+pub fn counting(host: &Host) -> Arc<Mutex<Vec<Vec<u8>>>> {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let socket = host.inside(|| UdpSocket::bind((RESOLVER, 53)).unwrap()).join().unwrap();
+    let listener = host.inside(|| TcpListener::bind((RESOLVER, 53)).unwrap()).join().unwrap();
+    let answer = |message: &[u8]| {
+        let mut answer = message.to_vec();
+        (answer[2], answer[3]) = (0x84, 3);
+        answer
+    };
+    let kept = asked.clone();
+    std::thread::spawn(move || {
+        let mut message = [0; 512];
+        while let Ok((len, client)) = socket.recv_from(&mut message) {
+            kept.lock().unwrap().push(message[..len].to_vec());
+            let _ = socket.send_to(&answer(&message[..len]), client);
+        }
+    });
+    let kept = asked.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut length = [0; 2];
+            while stream.read_exact(&mut length).is_ok() {
+                let mut message = vec![0; usize::from(u16::from_be_bytes(length))];
+                stream.read_exact(&mut message).unwrap();
+                kept.lock().unwrap().push(message.clone());
+                stream.write_all(&[&length[..], &answer(&message)].concat()).unwrap();
+            }
+        }
+    });
+    asked
 }
 
 /// Look-ups of a run: name, record, code (`?` for a question), and answers.

@@ -20,6 +20,7 @@ mod exchanges;
 mod mounts;
 mod network;
 mod paths;
+mod secured;
 mod servers;
 mod signals;
 mod statements;
@@ -34,6 +35,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 pub use accepted::{Accepted, Server};
 pub use accounts::CrewUser;
 pub use paths::{cache_dir, clients_project, crew_project, node_clients, postgres_18, postgres_bin};
+pub use secured::Secured;
 pub use signals::Interrupts;
 pub use statements::Statement;
 

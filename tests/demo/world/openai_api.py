@@ -29,6 +29,7 @@ SCRIPT = {
     ),
     "File a report": (
         [
+            [("query_orders", {"sql": "DELETE FROM reports WHERE order_id = 1004"})],
             [("file_report", {"order_id": 1004, "finding": "B-200 is out of stock"})],
         ],
         "Report 1 is filed: order 1004 cannot be delivered.",
@@ -58,8 +59,21 @@ def tool_calls(calls):
 
 
 class OpenAi(Exchange):
+    # The one key that is taken; any is where the file is not there.
+    key_file = ""
+
+    def is_known(self):
+        try:
+            with open(self.key_file, encoding="utf-8") as file:
+                return self.headers.get("Authorization") == f"Bearer {file.read()}"
+        except FileNotFoundError:
+            return True
+
     def respond(self):
         body = self.read_body()
+        if not self.is_known():
+            self.send(401, {"error": {"message": "Incorrect API key provided", "type": "invalid_request_error"}})
+            return
         if self.path == "/v1/responses/input_tokens":
             self.send(200, {"object": "response.input_tokens", "input_tokens": len(body) // 4})
         elif self.path == "/v1/models":

@@ -19,6 +19,7 @@ from openai_api import OpenAi
 def main():
     with open(sys.argv[1], encoding="utf-8") as file:
         world = json.load(file)
+    OpenAi.key_file = world["openai_key"]
     accepted = Accepted(world["accepted_log"])
     logs = accepted, Log(world["requests_log"])
 

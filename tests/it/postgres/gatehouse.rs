@@ -8,7 +8,8 @@ use std::thread::JoinHandle;
 
 use crewtap::capture::listen::Listeners;
 use crewtap::capture::netns::NetworkNamespace;
-use crewtap::gate::{Approval, Gate, Judge};
+use crewtap::clock::Zone;
+use crewtap::gate::{self, Approval, Gate, Judge};
 use crewtap::journal::{Journal, Options};
 use crewtap::leg::Leg;
 use crewtap::namespace::Namespace;
@@ -16,7 +17,7 @@ use crewtap::proto::{self, Legs};
 use crewtap::recorder::Recorder;
 use crewtap::relay::First;
 use crewtap::runs::Run;
-use crewtap::session::{Ground, Session};
+use crewtap::session::{Ground, Holding, Session};
 use crewtap_core::action::{Action, Fact};
 use crewtap_core::bodies::Classified;
 use crewtap_core::id::{RunId, Ulid};
@@ -63,15 +64,18 @@ fn text(action: &Action) -> String {
 }
 
 impl Judge for Script {
-    fn judge(&self, action: &Action, _: &Target) -> Verdict {
-        Verdict { effect: (self.rule)(action), policies: vec!["the-script".into()] }
+    fn judge(&self, question: &gate::Question<'_>) -> Verdict {
+        Verdict::of((self.rule)(question.action), vec!["the-script".into()])
     }
 
-    fn approval(&self, action: &Action, _: &Target) -> Approval {
+    fn approval(&self, question: &gate::Question<'_>, _: &Verdict) -> Approval {
         let (answer, answered) = oneshot::channel();
         // A test that does not listen never approves.
-        let _ = self.questions.try_send(Question { text: text(action), answer });
-        Box::pin(async { answered.await.unwrap_or(false) })
+        let _ = self.questions.try_send(Question { text: text(question.action), answer });
+        Approval::of(async {
+            let approved = answered.await.unwrap_or(false);
+            gate::Answer { approved, why: "the script said so".into() }
+        })
     }
 }
 
@@ -162,8 +166,14 @@ impl House {
         let recorder = Recorder::new(journal.clone());
         let id = RunId(Ulid::generate());
         let run = Run::new(id, 1, Identity::unknown(), Mode::Enforce, namespace, recorder);
-        let ground =
-            Ground { gate: Gate::of(judge), key: journal.store_key(), catalog: Arc::default(), waits_for_disk: false };
+        let ground = Ground {
+            gate: Gate::of(judge),
+            key: journal.store_key(),
+            catalog: Arc::default(),
+            waits_for_disk: false,
+            zone: Zone::default(),
+            holding: Holding::default(),
+        };
         Rc::new(Self { run: Arc::new(run), ground: Arc::new(ground), server })
     }
 
@@ -196,7 +206,7 @@ impl House {
                     alpn: Vec::new(),
                 };
                 session.record(classified.clone()).unwrap();
-                let permit = session.ask_connect(&classified).unwrap();
+                let permit = session.ask_connect(&classified).await.unwrap();
                 let target = session.dial(&permit).await.unwrap();
                 let (client, target) = (Leg::new(client), Leg::new(target));
                 let first = First::default();

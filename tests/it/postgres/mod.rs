@@ -3,7 +3,7 @@
 mod broken;
 mod bulk;
 mod cancelled;
-mod captured;
+pub(crate) mod captured;
 mod entered;
 mod evasion;
 mod gatehouse;

@@ -16,7 +16,7 @@ const AGENT: &[&[&str]] = &[
     &["journal", "index", "capture", "overlay", "authority", "vault", "identity", "config"],
     &["recorder", "namespace", "attribute", "selftest", "cancels"],
     &["runs"],
-    &["gate", "approvals"],
+    &["gate", "approvals", "rules"],
     &["dial", "session", "lease", "leg", "relay", "redacted", "tls", "intercept"],
     &["proto"],
     &["classify"],

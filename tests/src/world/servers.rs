@@ -81,6 +81,7 @@ fn start_scripted(directory: &Path, trust: &Trust) -> Result<Child> {
         "names": names,
         "certificates": certificates,
         "resolvers": RESOLVERS,
+        "openai_key": directory.join("vault/openai"),
         "accepted_log": directory.join("accepted.jsonl"),
         "requests_log": directory.join("requests.jsonl"),
         "dns_log": directory.join("dns.jsonl"),
