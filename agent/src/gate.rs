@@ -47,8 +47,8 @@ pub struct Question<'q> {
     pub target: &'q Target,
     /// What policy takes the target for.
     pub resource: &'q Resource,
-    /// What would be sent.
-    pub content: &'q Content<'q>,
+    /// What it would send; none where not all of it can be shown: then nobody is asked, and it stays refused.
+    pub content: Option<&'q Content<'q>>,
 }
 
 /// Says what may happen, and asks a human where that is its answer.
@@ -222,7 +222,8 @@ impl Gate {
         let target = || question.target.clone();
         let passage = match (verdict.effect, &self.judge) {
             _ if passes => Passage::Open(Permit { target: target() }),
-            (Effect::Ask, Some(judge)) => {
+            // What nobody can see whole, nobody can approve.
+            (Effect::Ask, Some(judge)) if question.content.is_some() => {
                 Passage::Held(Held { approval: judge.approval(question, &verdict), target: target() })
             }
             _ => Passage::Closed,
@@ -265,7 +266,7 @@ mod tests {
             action: &action,
             target: &target,
             resource: &Resource::uncatalogued(target.address),
-            content: &Content::default(),
+            content: Some(&Content::default()),
         };
         gate.decide(mode, &question)
     }

@@ -20,7 +20,7 @@ use crewtap_core::id::{SessionId, Ulid};
 use crewtap_core::limits;
 use crewtap_core::mask::digest::DigestKey;
 use crewtap_core::origin::Origin;
-use crewtap_core::policy::catalog::{Catalog, Entry};
+use crewtap_core::policy::catalog::Catalog;
 use crewtap_core::run::{Mode, Process};
 use crewtap_core::session::{Outcome, Side};
 use crewtap_core::target::{Resource, Target};
@@ -67,6 +67,7 @@ pub struct Session {
     last: Cell<Position>,
     moved: Cell<u64>,
     passed_tls: Cell<bool>,
+    opened_tls: Cell<bool>,
     /// What is spoken, as far as it is on record.
     protocol: RefCell<String>,
     view: RefCell<Option<Rc<View>>>,
@@ -87,6 +88,8 @@ pub struct Foreseen {
 struct View {
     target: Target,
     protocol: String,
+    /// Its TLS was opened: it could prove its name.
+    opened: bool,
     mode: Mode,
     resource: Resource,
 }
@@ -116,6 +119,7 @@ impl Session {
             last: Cell::new(Position { first: 0, end: 0 }),
             moved: Cell::new(0),
             passed_tls: Cell::new(false),
+            opened_tls: Cell::new(false),
             protocol: RefCell::default(),
             view: RefCell::default(),
             closed: true,
@@ -179,14 +183,15 @@ impl Session {
     /// better what is spoken.
     fn view(&self, target: &Target) -> Rc<View> {
         let mut kept = self.view.borrow_mut();
-        let protocol = self.protocol.borrow();
+        let (protocol, opened) = (self.protocol.borrow(), self.opened_tls.get());
         match &*kept {
-            Some(view) if view.target == *target && view.protocol == *protocol => view.clone(),
+            Some(view) if view.target == *target && view.protocol == *protocol && view.opened == opened => view.clone(),
             _ => {
-                let found = self.ground.catalog.resource(target, &protocol);
-                let mode = found.and_then(|entry| entry.mode).unwrap_or(self.run.mode);
-                let resource = found.map_or_else(|| Resource::uncatalogued(target.address), Entry::resource);
-                let view = View { target: target.clone(), protocol: protocol.clone(), mode, resource };
+                let found = self.ground.catalog.resource(target, &protocol, opened);
+                let mode = found.map_or(self.run.mode, |found| found.mode(self.run.mode));
+                let resource =
+                    found.map_or_else(|| Resource::uncatalogued(target.address), |found| found.entry.resource());
+                let view = View { target: target.clone(), protocol: protocol.clone(), opened, mode, resource };
                 kept.insert(Rc::new(view)).clone()
             }
         }
@@ -198,7 +203,7 @@ impl Session {
     /// When policy or the human refuses, or the decision could not be recorded.
     pub async fn ask_connect(&self, classified: &Classified) -> Result<Permit, AskError> {
         let action = connect_action(classified);
-        let decision = self.ask(None, action, &classified.target, &Content::default())?;
+        let decision = self.ask(None, action, &classified.target, Some(&Content::default()))?;
         let policies = decision.verdict.policies;
         match decision.passage {
             Passage::Open(permit) => Ok(permit),
@@ -237,19 +242,21 @@ impl Session {
     pub fn foresee(&self, exchange: Option<u32>, mut action: Action, target: &Target) -> Foreseen {
         let View { mode, resource, .. } = &*self.view(target);
         self.complete(&mut action, target);
-        let question = Question {
-            run: self.run.id,
-            session: self.id,
-            exchange,
-            identity: &self.run.identity,
-            action: &action,
-            target,
-            resource,
-            content: &Content::default(),
-        };
+        let question = self.question(exchange, &action, (target, resource), None);
         let (verdict, overridden, passes) = self.ground.gate.weigh(*mode, &question);
         let is_held = !passes && verdict.effect == Effect::Ask;
         Foreseen { is_held, decided: decided(action, verdict, *mode, resource, overridden) }
+    }
+
+    fn question<'q>(
+        &'q self,
+        exchange: Option<u32>,
+        action: &'q Action,
+        (target, resource): (&'q Target, &'q Resource),
+        content: Option<&'q Content<'q>>,
+    ) -> Question<'q> {
+        let (run, session, identity) = (self.run.id, self.id, &self.run.identity);
+        Question { run, session, exchange, identity, action, target, resource, content }
     }
 
     /// Puts in what is known of every action.
@@ -261,7 +268,8 @@ impl Session {
         action.facts = facts;
     }
 
-    /// Asks whether an action may happen. The decision is on record before the answer.
+    /// Asks whether an action may happen. The decision is on record before the answer. Without `content` nobody is asked to
+    /// approve it.
     ///
     /// # Errors
     /// When the decision could not be recorded: then it may not happen.
@@ -270,23 +278,12 @@ impl Session {
         exchange: Option<u32>,
         mut action: Action,
         target: &Target,
-        content: &Content<'_>,
+        content: Option<&Content<'_>>,
     ) -> Result<Decision, Unrecorded> {
         let View { mode, resource, .. } = &*self.view(target);
         self.complete(&mut action, target);
-        let decision = self.ground.gate.decide(
-            *mode,
-            &Question {
-                run: self.run.id,
-                session: self.id,
-                exchange,
-                identity: &self.run.identity,
-                action: &action,
-                target,
-                resource,
-                content,
-            },
-        );
+        let question = self.question(exchange, &action, (target, resource), content);
+        let decision = self.ground.gate.decide(*mode, &question);
         let decided = decided(action, decision.verdict.clone(), *mode, resource, decision.overridden.clone());
         if matches!(decision.passage, Passage::Held(_)) {
             Counts::add(&self.run.counts.held);
@@ -459,6 +456,7 @@ impl Session {
     fn append(&self, body: Body, payload: &[u8]) -> Result<Position, Unrecorded> {
         if let Body::Tls(tls) = &body {
             self.passed_tls.set(!tls.opened);
+            self.opened_tls.set(tls.opened);
         }
         if let Body::Classified(classified) = &body {
             self.protocol.replace(classified.protocol.clone());

@@ -8,6 +8,7 @@ mod crew;
 mod digest;
 mod facts;
 mod fault;
+mod house;
 mod http;
 mod https;
 mod inbound;

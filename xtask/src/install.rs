@@ -12,6 +12,9 @@ use nix::unistd::Group;
 
 use crate::shell::{clone_root, find, is_root, loudly, quietly};
 
+/// Where policies are that are not in force: who wants one copies it.
+const POLICY_SAMPLES: &str = "policy-samples";
+
 /// The group whose members may read evidence.
 const GROUP: &str = "crewtap";
 
@@ -107,6 +110,9 @@ impl Layout {
         make_directory(&self.settings, 0o755, None)?;
         for (name, sample) in samples()? {
             let file = self.settings.join(name);
+            if let Some(directory) = file.parent() {
+                make_directory(directory, 0o755, None)?;
+            }
             if file.exists() {
                 println!("kept      {}", file.display());
             } else {
@@ -152,7 +158,7 @@ impl Layout {
                 remove(&file)?;
             }
         }
-        for directory in [&self.settings, &self.evidence] {
+        for directory in [&self.settings.join(POLICY_SAMPLES), &self.settings, &self.evidence] {
             // Only an empty directory goes; what somebody wrote or recorded stays.
             if directory.exists() && fs::remove_dir(directory).is_err() {
                 println!("kept      {} (it is not empty)", directory.display());
@@ -180,13 +186,18 @@ impl Layout {
 }
 
 /// The commented samples, by the name of the file that they become.
-fn samples() -> Result<Vec<(String, Vec<u8>)>> {
+fn samples() -> Result<Vec<(PathBuf, Vec<u8>)>> {
+    let config = clone_root().join("config");
     let mut found = Vec::new();
-    for entry in fs::read_dir(clone_root().join("config")).context("the clone has no config directory")? {
-        let entry = entry?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if Path::new(&name).extension().is_some_and(|extension| extension == "toml") {
-            found.push((name, fs::read(entry.path())?));
+    for (directory, kind, becomes) in
+        [(config.clone(), "toml", Path::new("")), (config.join("policy"), "cedar", Path::new(POLICY_SAMPLES))]
+    {
+        let entries = fs::read_dir(&directory);
+        for entry in entries.with_context(|| format!("the clone has no {}", directory.display()))? {
+            let path = entry?.path();
+            if let (Some(name), Some(true)) = (path.file_name(), path.extension().map(|extension| extension == kind)) {
+                found.push((becomes.join(name), fs::read(&path)?));
+            }
         }
     }
     found.sort();

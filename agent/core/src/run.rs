@@ -4,8 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What happens with what policy would refuse, and with what cannot be recorded.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+/// What happens with what policy would refuse, and with what cannot be recorded; the strictest last.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// Everything passes and is on record.

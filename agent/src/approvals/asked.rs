@@ -49,6 +49,7 @@ impl Asked {
     /// What a question that was judged to need an approval comes to.
     #[must_use]
     pub fn of(question: &Question<'_>, verdict: &Verdict) -> Self {
+        let content = question.content.cloned().unwrap_or_default();
         let nobody = || Terms { groups: std::collections::BTreeSet::new(), approvers: 1, whole_session: false };
         Self {
             run: question.run,
@@ -60,9 +61,9 @@ impl Asked {
             subject: question.action.subject.clone(),
             policies: verdict.policies.clone(),
             terms: verdict.terms.clone().unwrap_or_else(nobody),
-            clear: Arc::new(Secret::new(question.content.clear.to_vec())),
-            shown: question.content.shown.as_ref().into(),
-            media_type: question.content.media_type.to_string(),
+            clear: Arc::new(Secret::new(content.clear.into_owned())),
+            shown: content.shown.as_ref().into(),
+            media_type: content.media_type.into_owned(),
         }
     }
 

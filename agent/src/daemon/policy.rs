@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crewtap_core::bodies::PolicyLoaded;
+use crewtap_core::limits::FACT_TEXT_MAX;
 use crewtap_core::policy::rules::Rules;
 use crewtap_core::run::Mode;
 use crewtap_core::view::hexadecimal;
@@ -86,7 +87,7 @@ impl Policies {
         state.seen = seen;
         let told = match &parsed {
             Ok((files, rules)) => loaded(files, rules),
-            Err(error) => PolicyLoaded { error: Some(error.clone()), ..state.in_force.clone() },
+            Err(error) => PolicyLoaded { error: Some(cut(error)), ..state.in_force.clone() },
         };
         // Who reads the record must be able to tell by what a verdict was given: what is not on record is not in force.
         if let Err(error) = recorder.record(told.clone().into()) {
@@ -128,6 +129,13 @@ impl Policies {
         };
         said.into_iter().chain(in_force.error.as_ref().map(fault)).collect()
     }
+}
+
+/// What fits into a record; all of it is in the agent's log, and in what `crewtap policy check` prints.
+fn cut(error: &str) -> String {
+    let end = error.floor_char_boundary(FACT_TEXT_MAX);
+    let (shown, rest) = error.split_at(end);
+    if rest.is_empty() { shown.to_owned() } else { format!("{shown}…") }
 }
 
 /// All faults, a line each.

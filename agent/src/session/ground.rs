@@ -35,7 +35,7 @@ pub struct Holding {
     /// Largest HTTP request body that is held, in bytes on the wire (`approvals.body_max`); at most
     /// [`limits::APPROVAL_BODY_BYTES_LIMIT`].
     pub body_max: usize,
-    /// How long an HTTP request waits for its answer before its client is told to ask again (`approvals.http_wait`); none: as
+    /// How long an HTTP request waits for its answer before its client is told to ask again (`approvals.wait`); none: as
     /// long as its client does.
     pub http_wait: Option<Duration>,
 }

@@ -4,6 +4,8 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crewtap_core::action::{Action, Verb};
+use crewtap_core::verdict::Effect;
 use crewtap_tests::host::{Host, succeeded, text};
 use crewtap_tests::postgres::{DATABASE, Postgres, user};
 use crewtap_tests::world::{cache_dir, clients_project};
@@ -237,4 +239,34 @@ print(c.execute('SELECT 5').fetchone()[0])
     assert_eq!(of(&rows, "AS held")["outcome"], "blocked");
     let cancelled = rows.iter().find(|row| row["verb"] == "CANCEL").unwrap();
     assert_eq!(cancelled["outcome"], "success", "{cancelled}");
+}
+
+/// A call of `random()` by the function protocol, whose text nobody knows; a long statement, and what comes of it.
+const UNSEEN: &str = "
+client = Client(int(sys.argv[1]))
+client.say(message(b'F', struct.pack('!ihhh', 1598, 0, 0, 0)))
+print(seen(client.until(b'Z')))
+client.say(query('SELECT 1 /*' + 'x' * 100000 + 'the end*/'))
+print(seen(client.until(b'Z')))
+";
+
+#[test]
+fn an_approver_sees_all_of_it_or_is_not_asked() {
+    let host = Host::new();
+    let server = Postgres::on(&host).start();
+    let asks = |action: &Action| if action.verb == Verb::Query { Effect::Ask } else { Effect::Allow };
+    let house = Gatehouse::start(&host, server.port(), asks);
+    let mut python = host.command("python3");
+    let python = python.args(["-c", &raw(UNSEEN), &PORT.to_string()]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let client = python.spawn().unwrap();
+    let question = house.questions.recv_timeout(WAIT).expect("a question");
+    // To a policy so long a text is not understood.
+    assert_eq!(question.text, "UNPARSED");
+    assert!(question.shown.starts_with("SELECT 1 /*xxx") && question.shown.ends_with("the end*/"));
+    question.answer.send(true).unwrap();
+    let output = client.wait_with_output().unwrap();
+    assert_eq!(succeeded(&output), "E42501 Z\nT '1' SELECT 1 Z\n");
+    assert!(house.questions.try_recv().is_err(), "the call was refused without a question");
+    let rows = house.exchanges(&host);
+    assert_eq!(of(&rows, "function 1598")["outcome"], "blocked");
 }

@@ -36,7 +36,8 @@ async fn the_gate_holds_lets_a_retry_pass_and_an_override_opens_it() {
     let decide = || {
         let (run, session, exchange) = (desk.run, SessionId(Ulid::generate()), Some(1));
         let (identity, action, target, resource, content) = (&identity, &action, &target, &resource, &content);
-        let question = gate::Question { run, session, exchange, identity, action, target, resource, content };
+        let question =
+            gate::Question { run, session, exchange, identity, action, target, resource, content: Some(content) };
         gate.decide(crewtap_core::run::Mode::Enforce, &question).passage
     };
     let gate::Passage::Held(held) = decide() else { panic!("not held") };

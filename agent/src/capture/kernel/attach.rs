@@ -15,6 +15,7 @@ use aya::{
         links::{FdLink, LinkError},
     },
 };
+use nix::sys::signal::{SigSet, SigmaskHow};
 use std::{fs::File, path::Path};
 
 /// The kernel programs.
@@ -51,6 +52,9 @@ const PREPARE_TRACEPOINT: (&str, &str, &str) = ("crewtap_prepare_exec", "sched",
 /// The tracepoint of socket(2), which is not free: it is attached on demand.
 const SOCKET_TRACEPOINT: (&str, &str, &str) = ("crewtap_socket", "syscalls", "sys_enter_socket");
 
+/// How often a program is loaded that was interrupted. libbpf gives up after five.
+const LOAD_ATTEMPTS_MAX: u32 = 32;
+
 /// Linux 5.18: `bpf_set_retval`.
 const SET_RETVAL_SINCE: (u32, u32) = (5, 18);
 
@@ -86,6 +90,7 @@ impl Loaded {
             ("ATTACH_PID", moved.offset("pid")?),
             ("SOCKET_FAMILY", socket_family),
         ];
+        let _undisturbed = Undisturbed::begin()?;
         let mut loader = EbpfLoader::new();
         for (name, value) in &constants {
             loader.override_global(name, value, true);
@@ -121,6 +126,7 @@ impl Loaded {
         pins: &Path,
         watch_families: bool,
     ) -> Result<(Events, Ebpf), KernelError> {
+        let _undisturbed = Undisturbed::begin()?;
         let directory = File::open(cgroup.path()).map_err(KernelError::io("open the cgroup"))?;
         // First what sees the agent die and tasks leave, then what redirects.
         for (program, category, name) in TRACEPOINTS {
@@ -137,24 +143,24 @@ impl Loaded {
         // Links always allow others beside them; the kernel takes no flag that says so.
         let mode = CgroupAttachMode::Single;
         self.attach_one::<CgroupSkb>("crewtap_egress", pins, |program| {
-            program.load()?;
+            load(|| program.load())?;
             let id = program.attach(&directory, CgroupSkbAttachType::Egress, mode)?;
             to_fd_link(program.take_link(id)?)
         })?;
         self.attach_one::<SockOps>("crewtap_established", pins, |program| {
-            program.load()?;
+            load(|| program.load())?;
             let id = program.attach(&directory, mode)?;
             to_fd_link(program.take_link(id)?)
         })?;
         for name in SOCK_ADDR {
             self.attach_one::<CgroupSockAddr>(name, pins, |program| {
-                program.load()?;
+                load(|| program.load())?;
                 let id = program.attach(&directory, mode)?;
                 to_fd_link(program.take_link(id)?)
             })?;
         }
         self.attach_one::<CgroupSock>("crewtap_create", pins, |program| {
-            program.load()?;
+            load(|| program.load())?;
             let id = program.attach(&directory, mode)?;
             to_fd_link(program.take_link(id)?)
         })?;
@@ -174,7 +180,7 @@ impl Loaded {
     ) -> Result<(), KernelError> {
         let pinnable = kernel_version()? >= PERF_LINK_SINCE;
         self.attach_one::<TracePoint>(program, pins, |program| {
-            program.load()?;
+            load(|| program.load())?;
             let id = program.attach(category, name)?;
             if pinnable { to_fd_link(program.take_link(id)?) } else { Ok(None) }
         })
@@ -199,6 +205,39 @@ impl Loaded {
         })?;
         Ok(())
     }
+}
+
+/// No signal is delivered to this thread while it lives: one that is pending interrupts the verifier, and makes the loader
+/// take a kernel's feature for missing.
+struct Undisturbed(SigSet);
+
+impl Undisturbed {
+    fn begin() -> Result<Self, KernelError> {
+        let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK);
+        let failed = |errno: nix::Error| KernelError::Io { action: "block signals", source: errno.into() };
+        before.map(Self).map_err(failed)
+    }
+}
+
+impl Drop for Undisturbed {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.thread_set_mask() {
+            tracing::error!(%error, "signals stay blocked");
+        }
+    }
+}
+
+/// Loads a program, again when it was interrupted: the verifier gives up with EAGAIN when something is pending for its thread,
+/// be it a signal or work that another thread has left with it.
+fn load(mut load: impl FnMut() -> Result<(), ProgramError>) -> Result<(), ProgramError> {
+    for _ in 1..LOAD_ATTEMPTS_MAX {
+        match load() {
+            Err(ProgramError::LoadError { io_error, .. }) if io_error.kind() == std::io::ErrorKind::WouldBlock => {}
+            other => return other,
+        }
+        std::thread::yield_now();
+    }
+    load()
 }
 
 /// An error and what caused it, in one line: aya keeps the kernel's answer in the causes.

@@ -10,7 +10,7 @@ use crewtap_core::chain::Record;
 use crewtap_core::event::{Body, Event};
 use crewtap_core::id::{RunId, SessionId};
 use crewtap_core::identity::Identity;
-use crewtap_core::policy::catalog::{Catalog, Entry};
+use crewtap_core::policy::catalog::Catalog;
 use crewtap_core::run::Mode;
 use crewtap_core::session::Side;
 use crewtap_core::target::{Name, Proof, Resource, Target};
@@ -64,6 +64,8 @@ struct Seen {
     identity: Identity,
     target: Option<Target>,
     protocol: String,
+    /// Its TLS was opened: its target could prove its name.
+    opened: bool,
     /// Exchanges without an answer.
     open: BTreeMap<u32, Open>,
 }
@@ -95,13 +97,19 @@ impl<'c> Reading<'c> {
             }
             (Body::SessionOpened(opened), Some(session)) => {
                 let identity = opened.identity.clone();
-                let seen = Seen { identity, target: None, protocol: String::new(), open: BTreeMap::new() };
+                let seen =
+                    Seen { identity, target: None, protocol: String::new(), opened: false, open: BTreeMap::new() };
                 self.sessions.insert(session, seen);
             }
             (Body::Classified(classified), Some(session)) => {
                 if let Some(seen) = self.sessions.get_mut(&session) {
                     seen.target = Some(classified.target.clone());
                     seen.protocol.clone_from(&classified.protocol);
+                }
+            }
+            (Body::Tls(tls), Some(session)) => {
+                if let Some(seen) = self.sessions.get_mut(&session) {
+                    seen.opened = tls.opened;
                 }
             }
             (Body::Decided(decided), _) => self.decided(event, run, decided, asked),
@@ -152,8 +160,10 @@ impl<'c> Reading<'c> {
         let seen = event.session.and_then(|session| self.sessions.get_mut(&session));
         let mut target = target_of(&decided.facts);
         let mut protocol = if decided.verb == Verb::Resolve.as_str() { "dns".to_owned() } else { String::new() };
+        let mut opened = false;
         if let Some(seen) = seen {
             protocol.clone_from(&seen.protocol);
+            opened = seen.opened;
             if let Some(n) = event.exchange {
                 let open = seen.open.entry(n).or_default();
                 (open.decided, open.request, open.body) = (true, None, Vec::new());
@@ -161,7 +171,8 @@ impl<'c> Reading<'c> {
             }
         }
         let Some(verb) = Verb::named(&decided.verb) else { return };
-        let known = target.as_ref().and_then(|target| self.catalog.resource(target, &protocol)).map(Entry::resource);
+        let found = target.as_ref().and_then(|target| self.catalog.resource(target, &protocol, opened));
+        let known = found.map(|found| found.entry.resource());
         asked(Asked {
             at_ns: event.at.wall_ns,
             run,
@@ -197,7 +208,7 @@ impl<'c> Reading<'c> {
         facts.insert("name".into(), Fact::Text(name));
         facts.insert("record".into(), Fact::Text(dns.record.clone()));
         let of = (event.at.wall_ns, run, event.session, None);
-        self.would_ask(of, &target, "dns", (Verb::Resolve, subject, facts), asked);
+        self.would_ask(of, &target, ("dns", false), (Verb::Resolve, subject, facts), asked);
     }
 
     fn request(
@@ -246,7 +257,7 @@ impl<'c> Reading<'c> {
         self.would_ask(
             (at_ns, run, Some(session), Some(n)),
             target,
-            &seen.protocol,
+            (&seen.protocol, seen.opened),
             (verb, request.subject, facts),
             asked,
         );
@@ -256,11 +267,11 @@ impl<'c> Reading<'c> {
         &self,
         (at_ns, run, session, n): (u64, RunId, Option<SessionId>, Option<u32>),
         target: &Target,
-        protocol: &str,
+        (protocol, opened): (&str, bool),
         (verb, subject, mut facts): (Verb, String, Facts),
         asked: &mut dyn FnMut(Asked),
     ) {
-        let known = self.catalog.resource(target, protocol).map(Entry::resource);
+        let known = self.catalog.resource(target, protocol, opened).map(|found| found.entry.resource());
         facts.extend(self.zone.facts(at_ns));
         asked(Asked {
             at_ns,

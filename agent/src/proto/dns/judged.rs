@@ -10,7 +10,7 @@ use crewtap_core::wire::dns::{Message, first_question};
 
 use super::view::Asked;
 use crate::clock;
-use crate::gate::{Content, Question};
+use crate::gate::Question;
 use crate::runs::Run;
 use crate::session::Ground;
 
@@ -20,13 +20,13 @@ const UNPARSED: &str = "UNPARSED";
 /// The decision for the record, and whether the question may go on; none where everything passes unseen.
 pub(super) fn judge(ground: &Ground, run: &Run, asked: &Asked, message: &[u8]) -> Option<(Decided, bool)> {
     let target = Target { address: asked.resolver, name: None };
-    let entry = ground.catalog.resource(&target, "dns");
-    let mode = entry.and_then(|entry| entry.mode).unwrap_or(run.mode);
+    // An address alone: nothing of it is claimed.
+    let found = ground.catalog.resource(&target, "dns", false);
+    let mode = found.map_or(run.mode, |found| found.mode(run.mode));
     if ground.gate.is_open(mode) {
         return None;
     }
-    let resource =
-        entry.map_or_else(|| Resource::uncatalogued(target.address), crewtap_core::policy::catalog::Entry::resource);
+    let resource = found.map_or_else(|| Resource::uncatalogued(target.address), |found| found.entry.resource());
     let mut action = action(message);
     action.facts.extend(target.facts());
     action.facts.extend(ground.zone.facts(clock::now().wall_ns));
@@ -39,7 +39,7 @@ pub(super) fn judge(ground: &Ground, run: &Run, asked: &Asked, message: &[u8]) -
         action: &action,
         target: &target,
         resource: &resource,
-        content: &Content::default(),
+        content: None,
     };
     let (verdict, overridden, passes) = ground.gate.weigh(mode, &question);
     let Action { verb, subject, facts } = action;

@@ -10,6 +10,7 @@ use crewtap_core::bodies::Note;
 use crewtap_core::limits::{HTTP_DROPPED_BYTES_MAX, RELAY_BUFFER_BYTES};
 use crewtap_core::run::Mode;
 use crewtap_core::session::Side;
+use crewtap_core::verdict::Effect;
 use crewtap_core::view::coding::{Decoder, End};
 use crewtap_core::wire::http::{Refusal, RequestHead, Step};
 use crewtap_core::wire::llm::{self, Asked, UNPARSED};
@@ -187,8 +188,8 @@ impl Exchanges<'_> {
     ) -> Result<Course, Blocked> {
         self.present(burst, request)?;
         let exchange = self.conversation.exchanges();
-        let content = self.content(request, may_be_held);
-        let decision = self.session.ask(Some(exchange), action, &self.target, &content)?;
+        let content = request.whole.filter(|_| may_be_held).map(|len| self.content(request, len));
+        let decision = self.session.ask(Some(exchange), action, &self.target, content.as_ref())?;
         // That, too, is durable before the bytes go.
         burst.position = Some(self.session.newest());
         let problem = Problem::policy(&decision.verdict);
@@ -197,14 +198,16 @@ impl Exchanges<'_> {
                 self.send(burst, &request.at);
                 Ok(Course::Decided)
             }
-            (Passage::Held(held), Some(len)) if may_be_held => {
+            (Passage::Held(held), Some(len)) => {
                 let wait = self.session.holding().http_wait;
                 self.held = Some(Held::new((request.at.clone(), len), held, wait, request.refusing(exchange, problem)));
                 Ok(Course::Pause(Next::Held))
             }
             // Rules that have changed within this moment ask for what was not looked at as a whole.
-            (Passage::Held(_), _) => self.turn_down(burst, request.refusing(exchange, problem.denied("send it again"))),
-            (Passage::Closed, _) => self.turn_down(burst, request.refusing(exchange, problem)),
+            (Passage::Closed, _) if decision.verdict.effect == Effect::Ask => {
+                self.turn_down(burst, request.refusing(exchange, problem.denied("send it again")))
+            }
+            (Passage::Held(_) | Passage::Closed, _) => self.turn_down(burst, request.refusing(exchange, problem)),
         }
     }
 
@@ -234,13 +237,10 @@ impl Exchanges<'_> {
     }
 
     /// What a human would look at, and what is bound to the answer.
-    fn content<'b>(&self, request: &Request<'b>, may_be_held: bool) -> Content<'b> {
+    fn content<'b>(&self, request: &Request<'b>, len: usize) -> Content<'b> {
         let head = request.bytes.get(request.at.clone()).unwrap_or_default();
         let mut shown = self.teller.shown(head);
         let media_type = Cow::Borrowed("message/http");
-        let Some(len) = request.whole.filter(|_| may_be_held) else {
-            return Content { clear: Cow::Borrowed(head), shown: shown.into(), media_type };
-        };
         let bytes = request.bytes.get(..len).unwrap_or_default();
         let (content, trailers) = ahead::content(bytes);
         // Shown as it reads: what cannot be decoded, as it was sent.

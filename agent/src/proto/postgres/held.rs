@@ -96,8 +96,8 @@ impl Refused {
     }
 
     /// It would have been asked for, and nobody can look at all of it.
-    pub(super) fn too_large(self) -> Self {
-        Self { message: "crewtap: refused: this needs an approval, and is too large to be looked at", ..self }
+    pub(super) fn unseen(self) -> Self {
+        Self { message: "crewtap: refused: this needs an approval, and not all of it can be shown", ..self }
     }
 
     fn cancelled(&self) -> Self {

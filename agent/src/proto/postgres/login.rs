@@ -27,8 +27,8 @@ use postgres_protocol::authentication::sasl::SCRAM_SHA_256_PLUS;
 use super::authenticate::{Answer, Login as UpstreamLogin, LoginError, authenticate};
 use super::peer::Peer;
 use super::settings;
-use super::told::part;
-use crate::gate::{Content, Passage};
+use super::told::{Described, part};
+use crate::gate::Passage;
 use crate::lease::{Lease, LeaseError};
 use crate::leg::Leg;
 use crate::proto::Opened;
@@ -202,11 +202,10 @@ impl<'l> Login<'l> {
         if self.session.is_open(self.aim) {
             return Ok(());
         }
-        let Some(action) = settings::action(startup, facts) else { return Ok(()) };
-        let decision = self
-            .session
-            .ask(Some(EXCHANGE), action, self.aim, &Content::default())
-            .map_err(|error| unrecorded(&error))?;
+        let Some((action, sql)) = settings::action(startup, facts) else { return Ok(()) };
+        let content = sql.map(|sql| Described::content(sql.as_bytes(), b"", None));
+        let decision = self.session.ask(Some(EXCHANGE), action, self.aim, content.as_ref());
+        let decision = decision.map_err(|error| unrecorded(&error))?;
         let may = match decision.passage {
             Passage::Open(_) => true,
             Passage::Closed => false,

@@ -32,18 +32,19 @@ pub(super) fn all(startup: &Startup<'_>) -> Option<Fact> {
     (!told.is_empty()).then_some(Fact::Set(told))
 }
 
-/// The action of setting what a policy may care for; none where there is no such thing.
-pub(super) fn action(startup: &Startup<'_>, login: &Facts) -> Option<Action> {
+/// The action of setting what a policy may care for, and all of it as a text, where it is understood; none where there is no
+/// such thing.
+pub(super) fn action(startup: &Startup<'_>, login: &Facts) -> Option<(Action, Option<String>)> {
     let set = told(startup)?;
     let sql = set.as_deref().map(statements);
     let told = sql.as_ref().map_or_else(Told::unparsed, |sql| {
         facts::statement(sql.as_bytes(), Reading { standard_strings: Some(true), utf8: true })
     });
-    let text = sql.filter(|sql| sql.len() <= POSTGRES_TEXT_FACT_MAX).unwrap_or_else(|| UNPARSED.into());
+    let text = sql.as_deref().filter(|sql| sql.len() <= POSTGRES_TEXT_FACT_MAX).unwrap_or(UNPARSED);
     let subject = format!("at log-in: {}", text.get(..text.floor_char_boundary(FACT_TEXT_MAX)).unwrap_or_default());
     let mut facts = login.clone();
-    facts.extend(told.into_facts(&text));
-    Some(Action { verb: Verb::Query, subject, facts })
+    facts.extend(told.into_facts(text));
+    Some((Action { verb: Verb::Query, subject, facts }, sql))
 }
 
 /// Names and values; within it none where they are not understood.
@@ -108,7 +109,7 @@ mod tests {
     fn action(settings: &[(&str, &str)]) -> Option<(Fact, Fact)> {
         let pair = |(name, value): &(&str, &str)| (name.as_bytes().to_vec().into(), value.as_bytes().to_vec().into());
         let startup = Startup { version: 0x0003_0000, settings: settings.iter().map(pair).collect() };
-        let action = super::action(&startup, &Facts::new())?;
+        let (action, _) = super::action(&startup, &Facts::new())?;
         Some((action.facts["kinds"].clone(), action.facts["text"].clone()))
     }
 

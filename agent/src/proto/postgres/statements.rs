@@ -5,23 +5,23 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::rc::Rc;
 
 use crewtap_core::bodies::Note;
 use crewtap_core::run::Mode;
 use crewtap_core::secret::Secret;
 use crewtap_core::session::Side;
 use crewtap_core::target::Target;
+use crewtap_core::verdict::Effect;
 use crewtap_core::wire::postgres::reply::{self, Complaint};
-use crewtap_core::wire::postgres::{Conversation, Fault, Request, Step};
+use crewtap_core::wire::postgres::{Conversation, Fault, Request, Statement, Step};
 
 use super::burst::Burst;
 use super::exchange::Exchange;
 use super::held::{self, Held, Refused};
 use super::login::{self, LoggedIn};
-use super::told::{Described, Teller, parameters};
+use super::told::{Asked, Described, Teller, parameters};
 use crate::cancels::Issued;
-use crate::gate::{Content, Passage};
+use crate::gate::Passage;
 use crate::leg::Farewell;
 use crate::recorder::Told;
 use crate::redacted::Redacted;
@@ -116,7 +116,7 @@ impl<'s> Statements<'s> {
             Step::Request { exchange, len, request } => {
                 let exchange = self.numbered(Side::Client, *exchange);
                 self.attach(burst, exchange);
-                let Some((described, parameters)) = self.judged(exchange, request) else {
+                let Some(asked) = self.judged(exchange, request) else {
                     burst.pass(*len);
                     return Ok(None);
                 };
@@ -124,16 +124,16 @@ impl<'s> Statements<'s> {
                 // is asked then, with its values.
                 let is_asked_later = matches!(request, Request::Parse(parse) if parse.name.is_empty())
                     && !self.session.is_open(&self.target)
-                    && self.session.foresee(Some(exchange), described.action(), &self.target).is_held;
+                    && self.session.foresee(Some(exchange), asked.described.action(), &self.target).is_held;
                 if is_asked_later {
                     self.exchanges.entry(exchange).or_default().told = false;
                     if let Some(piece) = &mut burst.piece {
-                        piece.request = Some((described, parameters));
+                        piece.request = Some((asked.described, asked.parameters));
                     }
                     burst.pass(*len);
                     return Ok(None);
                 }
-                self.judge(burst, (exchange, described, parameters), *len)
+                self.judge(burst, exchange, asked, *len)
             }
             Step::TooLarge { exchange, statement, .. } => {
                 let exchange = self.numbered(Side::Client, *exchange);
@@ -145,7 +145,7 @@ impl<'s> Statements<'s> {
                 if let Some(doubt) = described.doubt {
                     self.conversation.doubt_names(doubt);
                 }
-                self.judge(burst, (exchange, described, None), 0)
+                self.judge(burst, exchange, Asked { described, parameters: None, sql: None }, 0)
             }
             // Of an exchange that is none are messages of unknown types alone.
             Step::Piece { exchange: 0, tag, .. } if self.session.mode() == Mode::Enforce => Err(unknown(*tag)),
@@ -171,18 +171,22 @@ impl<'s> Statements<'s> {
     }
 
     /// What a message that can run something does; none for the others.
-    fn judged(&mut self, exchange: u32, request: &Request<'_>) -> Option<(Rc<Described>, Option<String>)> {
-        let described = match request {
-            Request::Query(query) => (self.teller.text(query.text), None),
-            Request::Parse(parse) => (self.teller.prepare(exchange - login::EXCHANGE, parse.sql), None),
+    fn judged<'m>(&mut self, exchange: u32, request: &'m Request<'_>) -> Option<Asked<'m>> {
+        let asked = match request {
+            Request::Query(query) => {
+                Asked { described: self.teller.text(query.text), parameters: None, sql: Some(query.text) }
+            }
+            Request::Parse(parse) => {
+                let described = self.teller.prepare(exchange - login::EXCHANGE, parse.sql);
+                Asked { described, parameters: None, sql: Some(parse.sql) }
+            }
             Request::Bind { bind, statement } => {
                 let statement = statement.as_deref();
-                (self.teller.prepared(exchange, statement), parameters(bind, statement))
+                let described = self.teller.prepared(exchange, statement);
+                Asked { described, parameters: parameters(bind, statement), sql: statement.and_then(Statement::text) }
             }
-            Request::Execute { known: false, .. } => {
-                (self.teller.unknown("a portal that is not known by its name"), None)
-            }
-            Request::FunctionCall(call) => (self.teller.unknown(&format!("function {}", call.function)), None),
+            Request::Execute { known: false, .. } => self.unknown("a portal that is not known by its name"),
+            Request::FunctionCall(call) => self.unknown(&format!("function {}", call.function)),
             Request::Execute { known: true, .. } => {
                 self.teller.executed(exchange);
                 return None;
@@ -194,21 +198,27 @@ impl<'s> Statements<'s> {
             _ => return None,
         };
         // What a Parse makes does nothing yet.
-        if let Some(doubt) = described.0.doubt
+        if let Some(doubt) = asked.described.doubt
             && !matches!(request, Request::Parse(_))
         {
             self.conversation.doubt_names(doubt);
         }
-        Some(described)
+        Some(asked)
+    }
+
+    fn unknown(&mut self, subject: &str) -> Asked<'static> {
+        Asked { described: self.teller.unknown(subject), parameters: None, sql: None }
     }
 
     /// Asks for a message, which is on record before the answer; how it goes on, where not at once.
     fn judge(
         &mut self,
         burst: &mut Burst<'_>,
-        (exchange, described, parameters): (u32, Rc<Described>, Option<String>),
+        exchange: u32,
+        asked: Asked<'_>,
         len: usize,
     ) -> Result<Option<Next>, Blocked> {
+        let Asked { described, parameters, sql } = asked;
         let state = self.exchanges.entry(exchange).or_default();
         state.told = false;
         if let Some(piece) = &mut burst.piece {
@@ -225,22 +235,19 @@ impl<'s> Statements<'s> {
         }
         let end = burst.forward.end() + len;
         self.record(burst, end)?;
-        let message = burst.rest().get(..len).unwrap_or_default();
-        let shown = described.shown(message, parameters.as_deref());
-        let content = Content {
-            clear: described.clear(message).into(),
-            shown: shown.into(),
-            media_type: "text/plain; charset=utf-8".into(),
-        };
-        let decision = self.session.ask(Some(exchange), described.action(), &self.target, &content)?;
+        // What comes in pieces, and what nobody knows the text of, cannot be seen whole by whoever would approve it.
+        let message = burst.rest().get(..len).filter(|message| !message.is_empty());
+        let content = sql.zip(message).map(|(sql, message)| Described::content(sql, message, parameters.as_deref()));
+        let decision = self.session.ask(Some(exchange), described.action(), &self.target, content.as_ref())?;
         // That, too, is durable before the bytes go.
         burst.position = Some(self.session.newest());
         let refused = Refused::by_policy(self.session.id(), exchange, &decision.verdict);
         match decision.passage {
             Passage::Open(_) => burst.forward.pass(len),
+            Passage::Closed if decision.verdict.effect == Effect::Ask => {
+                self.refuse(burst, exchange, len, refused.unseen());
+            }
             Passage::Closed => self.refuse(burst, exchange, len, refused),
-            // What comes in pieces was not seen whole by whoever would approve it.
-            Passage::Held(_) if len == 0 => self.refuse(burst, exchange, len, refused.too_large()),
             Passage::Held(held) => {
                 let cancel = self.issued.as_ref().map(|issued| issued.cancel().clone());
                 self.held = Some(Held::new(exchange, len, held, cancel, refused));

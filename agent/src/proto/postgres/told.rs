@@ -8,7 +8,8 @@ use std::rc::Rc;
 use crewtap_core::action::{Action, Fact, Facts, Verb};
 use crewtap_core::bodies::{Classified, Part, Request};
 use crewtap_core::limits::{
-    POSTGRES_FACTS_BYTES_MAX, POSTGRES_STATEMENTS_CACHED_MAX, POSTGRES_TEXT_FACT_MAX, SHOWN_LINES_MAX,
+    POSTGRES_FACTS_BYTES_MAX, POSTGRES_JUDGED_BYTES_MAX, POSTGRES_STATEMENTS_CACHED_MAX, POSTGRES_TEXT_FACT_MAX,
+    SHOWN_LINES_MAX,
 };
 use crewtap_core::session::Side;
 use crewtap_core::wire::postgres::facts::{self, Reading, Told, UNPARSED};
@@ -16,6 +17,8 @@ use crewtap_core::wire::postgres::media::{Field, Media};
 use crewtap_core::wire::postgres::message::{Bind, Status};
 use crewtap_core::wire::postgres::view::{self, Bounds, Piece};
 use crewtap_core::wire::postgres::{Columns, Doubt, MEDIA_TYPE, Statement};
+
+use crate::gate::Content;
 
 /// Bytes of a text that are its line in a list.
 const SUBJECT_BYTES_MAX: usize = 1024;
@@ -32,6 +35,15 @@ pub(super) struct Described {
     pub(super) doubt: Option<Doubt>,
     /// It changes no setting, and cannot fail in a way that ends a transaction and what was set in it.
     keeps_settings: bool,
+}
+
+/// What a message that can run something comes to.
+pub(super) struct Asked<'m> {
+    pub(super) described: Rc<Described>,
+    /// What is needed to read the values of a Bind.
+    pub(super) parameters: Option<String>,
+    /// All of the text that would run; none where nobody knows it.
+    pub(super) sql: Option<&'m [u8]>,
 }
 
 /// Makes events of messages.
@@ -162,28 +174,19 @@ impl Described {
         Request { verb: self.verb.into(), subject: self.subject.clone(), facts, parts, wire: None }
     }
 
-    /// All that would run, in clear: the text that was prepared, where it was, and the message.
-    pub(super) fn clear(&self, message: &[u8]) -> Vec<u8> {
-        let text = self.text().unwrap_or(&self.subject);
-        [text.as_bytes(), b"\0", message].concat()
-    }
-
-    /// What an approver sees: the statement and the values of its parameters.
-    pub(super) fn shown(&self, message: &[u8], parameters: Option<&str>) -> Vec<u8> {
-        let mut shown = self.text().unwrap_or(&self.subject).to_owned();
+    /// What an approver sees and a grant is bound to: all of the text that would run, and the values of its parameters.
+    pub(super) fn content(sql: &[u8], message: &[u8], parameters: Option<&str>) -> Content<'static> {
+        let mut shown = String::from_utf8_lossy(sql).into_owned();
         if let Some(media_type) = parameters {
-            let bounds = Bounds { rows: SHOWN_LINES_MAX, bytes: POSTGRES_TEXT_FACT_MAX };
+            let bounds = Bounds { rows: SHOWN_LINES_MAX, bytes: POSTGRES_JUDGED_BYTES_MAX };
             shown.push('\n');
             let piece = Piece { side: Side::Client, media_type, bytes: message };
             shown.push_str(&view::transcript([piece], &[], bounds));
         }
-        shown.into_bytes()
-    }
-
-    fn text(&self) -> Option<&str> {
-        match self.facts.get("text") {
-            Some(Fact::Text(text)) => Some(text),
-            _ => None,
+        Content {
+            clear: [sql, b"\0", message].concat().into(),
+            shown: shown.into_bytes().into(),
+            media_type: "text/plain; charset=utf-8".into(),
         }
     }
 

@@ -160,18 +160,19 @@ impl Catalog {
         matching().find(Found::is_proven).or_else(|| matching().next())
     }
 
-    /// The entry that policy takes a target for. A name that the client merely claims is none; one that was looked up is, until
-    /// the target has been dialled and has proven another or none. Before it is known what is spoken, any protocol fits.
+    /// The entry that policy takes a target for. A name that the client merely claims is none. One that was looked up is, because
+    /// without TLS nothing proves more; `opened`: the target had its chance to prove it by a certificate, and then only what it
+    /// has proven counts. Before it is known what is spoken, any protocol fits.
     #[must_use]
-    pub fn resource<'c>(&'c self, target: &'c Target, protocol: &str) -> Option<&'c Entry> {
+    pub fn resource<'c>(&'c self, target: &'c Target, protocol: &str, opened: bool) -> Option<Found<'c>> {
         let known = self.entries.iter().any(|entry| entry.protocol == protocol);
         let (address, name) = (target.address, target.name.as_ref());
         let matching = || {
             let fitting = self.entries.iter().filter(|entry| !known || entry.protocol == protocol);
             fitting.filter_map(|entry| entry.matched(address, name))
         };
-        let looked_up = |found: &Found<'_>| found.by_name.is_some_and(|(_, proof)| proof == Proof::Dns);
-        matching().find(Found::is_proven).or_else(|| matching().find(looked_up)).map(|found| found.entry)
+        let looked_up = |found: &Found<'_>| !opened && found.by_name.is_some_and(|(_, proof)| proof == Proof::Dns);
+        matching().find(Found::is_proven).or_else(|| matching().find(looked_up))
     }
 
     /// All, in the order of the file.
@@ -223,6 +224,14 @@ impl Entry {
 }
 
 impl Found<'_> {
+    /// The mode in force where a run has `mode`. A process chooses the name server that it asks: a name that was only looked up
+    /// makes a mode stricter, never looser.
+    #[must_use]
+    pub fn mode(&self, mode: Mode) -> Mode {
+        let own = self.entry.mode.unwrap_or(mode);
+        if self.is_proven() { own } else { own.max(mode) }
+    }
+
     /// Whether the match rests on more than a name that somebody claims.
     fn is_proven(&self) -> bool {
         self.by_address || self.by_name.is_some_and(|(_, proof)| matches!(proof, Proof::Certificate | Proof::Hostkey))

@@ -4,7 +4,8 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::{Catalog, Channel, Withheld};
-use crate::target::{Name, Proof};
+use crate::run::Mode;
+use crate::target::{Name, Proof, Target};
 
 fn parse(text: &str) -> Result<Catalog, String> {
     Catalog::parse(text, Path::new("/etc/crewtap")).map_err(|malformed| malformed.to_string())
@@ -312,4 +313,21 @@ proptest! {
         let first = parse(&text);
         prop_assert_eq!(parse(&text), first);
     }
+}
+
+/// A captured process chooses the name server that it asks: what was only looked up makes things stricter, never looser, and
+/// counts for nothing once the target could have proven it.
+#[test]
+fn a_name_that_was_only_looked_up_makes_a_mode_stricter_never_looser() {
+    let of = |mode: &str| parse(&target("db", "host = ['db.corp']", &format!("mode = '{mode}'"))).unwrap();
+    let mode = |catalog: &Catalog, proof, opened, run| {
+        let target = Target { address: "192.0.2.1:5432".parse().unwrap(), name: Some(name("db.corp", proof)) };
+        catalog.resource(&target, "postgres", opened).map(|found| found.mode(run))
+    };
+    let (record, enforce) = (of("record"), of("enforce"));
+    assert_eq!(mode(&record, Proof::Dns, false, Mode::Enforce), Some(Mode::Enforce));
+    assert_eq!(mode(&enforce, Proof::Dns, false, Mode::Record), Some(Mode::Enforce));
+    assert_eq!(mode(&record, Proof::Certificate, true, Mode::Enforce), Some(Mode::Record));
+    assert_eq!(mode(&record, Proof::Dns, true, Mode::Enforce), None, "its certificate proved nothing");
+    assert_eq!(mode(&record, Proof::Claimed, false, Mode::Enforce), None);
 }
