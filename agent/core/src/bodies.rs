@@ -2,6 +2,8 @@
 //!
 //! Fields are only ever added, with a default; a reader keeps what it does not know.
 
+mod message;
+
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
@@ -10,9 +12,10 @@ use crate::action::Facts;
 use crate::identity::Identity;
 use crate::origin::Origin;
 use crate::run::{Mode, Process, RunOutcome, Start};
-use crate::session::{Outcome, Side};
+use crate::session::Outcome;
 use crate::target::{Name, Resource, Target};
 use crate::verdict::{Terms, Verdict};
+pub use message::{Chunk, Masked, Part, Pending, Request, Response};
 
 /// A run begins.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -206,92 +209,6 @@ pub struct PolicyLoaded {
     pub error: Option<String>,
 }
 
-/// A named part of a request or response; the payload holds the parts one after another.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Part {
-    /// What it is: `body`, `sql`, `parameters`, ….
-    pub name: String,
-    /// Its media type.
-    pub media_type: String,
-    /// Length in bytes; of a part that follows, what the message said beforehand, 0 when it said nothing.
-    pub len: u64,
-    /// How its bytes are coded (`gzip`, `br`, …, in the order in which it was done), when they are.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub coding: Option<String>,
-    /// It is not in the payload: it follows in `Chunk`s of the exchange.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub follows: bool,
-}
-
-/// The request of an exchange.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-pub struct Request {
-    /// What is asked.
-    pub verb: String,
-    /// Of what.
-    pub subject: String,
-    /// What policy may look at.
-    #[serde(default)]
-    pub facts: Facts,
-    /// Parts of the payload.
-    #[serde(default)]
-    pub parts: Vec<Part>,
-    /// Bytes on the wire that the payload stands for, where that is not its length (credentials are redacted in it).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub wire: Option<u64>,
-}
-
-/// The response of an exchange. A second one of the same exchange (`aborted`) corrects the first.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-pub struct Response {
-    /// `success`, `failure`, `blocked`, `aborted` or `unknown`.
-    pub outcome: String,
-    /// The protocol's own code.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub code: Option<String>,
-    /// Rows, answers, files: what the protocol counts.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub count: Option<u64>,
-    /// Further facts.
-    #[serde(default)]
-    pub facts: Facts,
-    /// Parts of the payload.
-    #[serde(default)]
-    pub parts: Vec<Part>,
-    /// Bytes on the wire that the payload stands for, where that is not its length (credentials are redacted in it).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub wire: Option<u64>,
-}
-
-/// Bytes of a stream that is not decoded, or of a part of a message; the payload holds them.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Chunk {
-    /// Who sent them.
-    pub side: Side,
-    /// Position of the first byte in that side's stream, or in that part of the message.
-    pub offset: u64,
-    /// What it is a piece of, in an exchange: `body` when it is not said, or `trailers`, `interim`, ….
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub part: Option<String>,
-    /// What is needed to read it where it stands alone, when the message's parts do not say it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub media_type: Option<String>,
-    /// Bytes on the wire that the payload stands for, where that is not its length (framing is not in it).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub wire: Option<u64>,
-    /// With it the message is complete.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub end: bool,
-}
-
-impl Chunk {
-    /// A piece of a stream, or of the body of a message.
-    #[must_use]
-    pub fn new(side: Side, offset: u64) -> Self {
-        Self { side, offset, part: None, media_type: None, wire: None, end: false }
-    }
-}
-
 /// What became of the encryption of a session.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Tls {
@@ -343,18 +260,6 @@ pub struct Injected {
     pub credential: String,
     /// Who crewtap logs in as.
     pub user: String,
-}
-
-/// Values were redacted in what was recorded.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Masked {
-    /// The mask or rule.
-    pub mask: String,
-    /// How many values.
-    pub count: u64,
-    /// What was redacted, as `scheme length keyed-digest`, never the value.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub values: Vec<String>,
 }
 
 /// Something that an analyst should know.

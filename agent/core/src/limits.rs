@@ -275,6 +275,12 @@ pub const AGENT_START_WAIT: Duration = Duration::from_secs(15);
 /// Bytes of one payload that can be found by their text; a chunk of the relay whole.
 pub const SEARCHED_PAYLOAD_BYTES: usize = RELAY_BUFFER_BYTES;
 
+/// Bytes of one stream that may be undecided under masks before they are decided as they stand: far above any value.
+pub const MASK_STREAM_BYTES_MAX: usize = 1024 * 1024;
+
+/// Bytes of one body that are decoded for masking; of what is beyond, length and digest are on record.
+pub const MASK_DECODED_BYTES_MAX: usize = 256 * 1024 * 1024;
+
 /// Longest text of a fact that a captured process writes freely (a URL, a media type), in bytes.
 pub const FACT_TEXT_MAX: usize = 8 * 1024;
 
@@ -325,3 +331,7 @@ pub const APPROVAL_PAGE_BYTES: usize = 64 * 1024;
 
 /// Overrides in force at one time.
 pub const OVERRIDES_MAX: usize = 64;
+
+/// Bytes of a field that may wait for what comes next, because they could belong to a value that is masked: far more than a
+/// card or a key has, and what a private key is cut into.
+pub const MASK_HELD_BYTES_MAX: usize = 4096;

@@ -6,9 +6,16 @@
 //! like secrets. That is the masking engine's, and so are bodies, SQL texts, and tokens in any other place.
 
 pub mod argv;
+pub mod detect;
 pub mod digest;
+pub mod event;
+pub mod flow;
 pub mod http;
+mod lens;
 mod names;
+pub mod plan;
+pub mod rule;
+pub mod set;
 pub mod stream;
 
 pub use digest::{Digest, DigestKey};

@@ -94,6 +94,18 @@ impl Decoder {
         &self.shown.bytes
     }
 
+    /// What was decoded since the last call; the bound counts over all calls.
+    #[must_use]
+    pub fn take(&mut self) -> Vec<u8> {
+        self.shown.take()
+    }
+
+    /// How it went so far; whole where nothing was wrong yet.
+    #[must_use]
+    pub fn end(&self) -> End {
+        self.end
+    }
+
     /// The content is complete.
     #[must_use]
     pub fn finish(mut self) -> Decoded {
