@@ -3,10 +3,12 @@
 //! Owns `crewtap.toml` and its defaults. Never touches what the paths in it name.
 
 pub mod approvals;
+pub mod masks;
 
 use std::io;
 use std::path::{Path, PathBuf, absolute};
 
+use crewtap_core::mask::set::MaskFault;
 use crewtap_core::policy::catalog::Catalog;
 use crewtap_core::policy::keys::{self, Fault, Key, Value, one_of, text, texts};
 use crewtap_core::run::Mode;
@@ -21,12 +23,13 @@ pub const DEFAULT_FILE: &str = "/etc/crewtap/crewtap.toml";
 pub const DEFAULT_DATA_DIR: &str = "/var/lib/crewtap";
 
 /// Keys of this version.
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 12] = [
     "data_dir",
     "mode",
     "durability",
     "targets",
     "policy",
+    "masks",
     "timezone",
     "tls",
     "tls_pass",
@@ -36,7 +39,7 @@ const KEYS: [&str; 11] = [
 ];
 
 /// Keys of the plan that a later version understands; taking them silently would promise what is not done.
-const LATER_KEYS: [&str; 4] = ["masks", "oidc", "discover", "retention"];
+const LATER_KEYS: [&str; 3] = ["oidc", "discover", "retention"];
 
 /// When a request counts as being in the journal.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -73,6 +76,8 @@ pub struct Config {
     pub targets: Option<PathBuf>,
     /// The directory of policies (`*.cedar`); none without them.
     pub policy: Option<PathBuf>,
+    /// The masks; our own detectors as they are without a file.
+    pub masks: Option<PathBuf>,
     /// What happens with TLS.
     pub tls: TlsMode,
     /// Names whose TLS is never opened: a host name, or `*.` and the domain above it; lower case.
@@ -96,6 +101,7 @@ impl Default for Config {
             durability: Durability::default(),
             targets: None,
             policy: None,
+            masks: None,
             tls: TlsMode::default(),
             tls_pass: Vec::new(),
             tls_authorities: Vec::new(),
@@ -126,6 +132,16 @@ pub enum ConfigError {
         line: usize,
         /// What is wrong, and what to do.
         what: String,
+    },
+    /// The masks cannot be used, or do not agree with the catalog.
+    #[error("{}", self::masks::told(.masks.as_deref(), .catalog.as_deref(), .fault))]
+    Masks {
+        /// The file of the masks; none where our own are used as they are.
+        masks: Option<PathBuf>,
+        /// The file of the catalog.
+        catalog: Option<PathBuf>,
+        /// All that is wrong.
+        fault: MaskFault,
     },
 }
 
@@ -203,6 +219,10 @@ impl Config {
             "policy" => {
                 let beside = file.parent().unwrap_or(Path::new("/"));
                 self.policy = Some(beside.join(text("policy", value)?));
+            }
+            "masks" => {
+                let beside = file.parent().unwrap_or(Path::new("/"));
+                self.masks = Some(beside.join(text("masks", value)?));
             }
             "timezone" => {
                 let name = text("timezone", value)?;

@@ -6,8 +6,9 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 
 /// The topics and their texts.
-const GUIDES: [(&str, &str); 3] = [
+const GUIDES: [(&str, &str); 4] = [
     ("approvals", include_str!("guides/approvals.md")),
+    ("masks", include_str!("guides/masks.md")),
     ("policy", include_str!("guides/policy.md")),
     ("targets", include_str!("guides/targets.md")),
 ];
@@ -36,6 +37,7 @@ pub(super) fn print(text: &str) -> io::Result<()> {
 mod tests {
     use std::path::Path;
 
+    use crewtap_core::mask::set::Masks;
     use crewtap_core::policy::catalog::Catalog;
     use crewtap_core::policy::rules::{Known, Rules};
 
@@ -81,6 +83,18 @@ mod tests {
         for (line, block) in blocks {
             let parsed = Catalog::parse(&block, Path::new("/etc/crewtap"));
             assert!(parsed.is_ok_and(|catalog| !catalog.entries().is_empty()), "targets.md, from line {line}");
+        }
+    }
+
+    #[test]
+    fn every_mask_in_a_guide_is_right() {
+        let (_, masks) = GUIDES.into_iter().find(|(name, _)| *name == "masks").unwrap();
+        let blocks = blocks(masks, "toml");
+        assert!(blocks.len() >= 4);
+        for (line, block) in blocks {
+            let parsed = Masks::parse(&block).unwrap_or_else(|fault| panic!("masks.md, from line {line}: {fault}"));
+            assert_eq!(parsed.check_catalog(&Catalog::default()), Ok(()), "masks.md, from line {line}");
+            assert_ne!(parsed, Masks::default());
         }
     }
 

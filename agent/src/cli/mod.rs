@@ -8,6 +8,7 @@ pub mod authority;
 mod completions;
 mod dialogue;
 mod guide;
+pub mod masks;
 mod message;
 pub mod overrides;
 mod policy;
@@ -64,7 +65,7 @@ pub const FAILED: u8 = 2;
         sudo crewtap run -- crewai run     capture one program: no configuration at all\n  \
         crewtap runs                       what was captured\n  \
         crewtap show RUN                   what a run did\n  \
-        crewtap help policy                a guide with examples; there is one for targets and approvals, too\n\n\
+        crewtap help policy                a guide with examples; also: targets, approvals, masks\n\n\
         Exit status: 0 done or found, 1 nothing found or refused, 2 wrong use or failure; `crewtap run` \
         returns the command's own."
 )]
@@ -115,6 +116,7 @@ enum Verb {
     Override(overrides::OverrideArgs),
     Policy(policy::PolicyArgs),
     Targets(targets::TargetsArgs),
+    Masks(masks::MasksArgs),
     #[command(hide = true)]
     SelfTest,
     Completions(completions::CompletionsArgs),
@@ -155,6 +157,7 @@ pub fn main(serve: Serve) -> ExitCode {
         Verb::Override(args) => (for_a_pipe(|| overrides::run(&args, &cli.global)), FAILED),
         Verb::Policy(args) => (for_a_pipe(|| policy::run(&args, &cli.global)), FAILED),
         Verb::Targets(args) => (for_a_pipe(|| targets::run(&cli.global, &args)), FAILED),
+        Verb::Masks(args) => (for_a_pipe(|| masks::run(&args, &cli.global)), FAILED),
         Verb::Completions(args) => (for_a_pipe(|| completions::run(&args)), FAILED),
         Verb::Man(args) => (for_a_pipe(|| completions::man(&args)), FAILED),
     };

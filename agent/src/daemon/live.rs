@@ -73,8 +73,10 @@ impl Exits {
 impl Daemon {
     /// Prepares a capture; afterwards whatever joins the cgroup is captured.
     pub(super) async fn begin_run(self: Rc<Self>, peer: Peer, request: StartRun) -> Result<Started, Refusal> {
-        // Who has changed the file expects it to count for what is started next.
-        self.proxy.grounds.renew(self.config.catalog().map_err(Refusal::because)?);
+        // Who has changed a file expects it to count for what is started next.
+        let catalog = self.config.catalog().map_err(Refusal::because)?;
+        let masks = self.config.masks(&catalog).map_err(Refusal::because)?;
+        self.proxy.grounds.renew(catalog, masks);
         let id = RunId(Ulid::generate());
         let mode = request.mode.unwrap_or(self.mode);
         let namespace = self.namespaces.of_process(peer.pid).await.map_err(Refusal::because)?;

@@ -82,7 +82,7 @@ pub enum DaemonError {
     /// The kernel side.
     #[error(transparent)]
     Kernel(#[from] crate::capture::kernel::KernelError),
-    /// The catalog of targets.
+    /// The catalog of targets, or the masks.
     #[error(transparent)]
     Catalog(#[from] config::ConfigError),
     /// The policies.
@@ -203,10 +203,13 @@ fn begin(config: &Config) -> Result<Begun, DaemonError> {
     let processes = Arc::new(processes.map_err(|e| DaemonError::Io("start the readers of command lines", e))?);
     let runs = Arc::new(Runs::default());
     let policies = Policies::load(config, &recorder, approvals.clone())?;
+    let catalog = config.catalog()?;
     let grounds = Arc::new(Grounds::new(Ground {
         gate: policies.gate(),
         key: key.clone(),
-        catalog: Arc::new(config.catalog()?),
+        plans: Arc::default(),
+        masks: Arc::new(config.masks(&catalog)?),
+        catalog: Arc::new(catalog),
         waits_for_disk: config.durability == config::Durability::Disk,
         zone: config.zone.clone(),
         holding: Holding { body_max: config.approvals.body_max, http_wait: config.approvals.wait },

@@ -214,7 +214,8 @@ fn user_of_basic(user: String) -> Result<String, String> {
     Ok(user)
 }
 
-fn is_token(text: &str) -> bool {
+/// Whether it is a token of RFC 9110 section 5.6.2, as names of header fields are.
+pub(crate) fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 

@@ -18,8 +18,10 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+pub(crate) use credential::is_token;
 pub use credential::{Credential, Form, Injection, Source};
 pub use parse::Malformed;
+pub(crate) use parse::word;
 pub use pattern::{HostPattern, Network};
 
 use crate::run::Mode;
@@ -55,8 +57,10 @@ pub struct Entry {
     pub database: Option<String>,
     /// For policies.
     pub tags: Vec<String>,
-    /// Names of masks.
+    /// Names of masks that hold for it, also where they are not on.
     pub masks: Vec<String>,
+    /// Line of `masks` in the file, from 1; 0 where there is none.
+    pub masks_line: usize,
     /// Mode in force for this target; the run's when none.
     pub mode: Option<Mode>,
 }

@@ -36,7 +36,10 @@ impl Catalog {
                 return Err(malformed(Fault { at: key.span(), what: unknown(key.get_ref(), &["target"]) }));
             }
             for (name, value) in in_order(table("target", value).map_err(malformed)?) {
-                let entry = entry(name, value, beside).map_err(malformed)?;
+                let mut entry = entry(name, value, beside).map_err(malformed)?;
+                let of_masks = in_order(table(&entry.name, value).map_err(malformed)?);
+                let of_masks = of_masks.into_iter().find(|(key, _)| key.get_ref() == "masks");
+                entry.masks_line = of_masks.map_or(0, |(_, value)| Fault::of(value, "").line(text));
                 refuse_hidden(&entries, &entry, name).map_err(malformed)?;
                 entries.push(entry);
             }
@@ -131,7 +134,7 @@ fn target_name(key: &Key<'_>) -> Result<String, Fault> {
 }
 
 /// A name that can stand in a policy and on a command line.
-fn word(text: &str) -> Result<String, String> {
+pub(crate) fn word(text: &str) -> Result<String, String> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     if text.is_empty() || text.len() > 64 || !text.bytes().all(fits) {
         return Err(format!("\"{text}\" is no name: up to 64 letters, digits, `-`, `_` and `.`"));
