@@ -1,16 +1,19 @@
-//! Stamps events and puts them into the journal. What it refuses must not happen (law 1).
+//! Stamps events, masks their texts and puts them into the journal. What it refuses must not happen (law 1).
 //!
-//! Never buffers: when a call returns, the record is in the file.
+//! Never buffers: when a call returns, the record is in the file. Payloads come masked: who knows what they are masks them.
 
 use std::borrow::Cow;
 
-use crewtap_core::bodies::{self, Chunk};
+use std::sync::Arc;
+
+use crewtap_core::bodies;
 use crewtap_core::event::{Body, Event};
 use crewtap_core::id::{RunId, SessionId};
-use crewtap_core::session::Side;
+use crewtap_core::mask::event::hide;
+use crewtap_core::mask::plan::{Finds, Plan};
 
 use crate::clock;
-use crate::journal::{Entry, Journal, JournalError, Position};
+use crate::journal::{Formed, Journal, JournalError, Position};
 
 /// An event could not be recorded; what it would have told must not be done.
 #[derive(Debug, thiserror::Error)]
@@ -32,13 +35,20 @@ pub struct Told<'b> {
 #[derive(Clone, Debug)]
 pub struct Recorder {
     journal: Journal,
+    masks: Arc<Plan>,
 }
 
 impl Recorder {
-    /// A recorder on this journal.
+    /// A recorder on this journal; texts are masked as is usual where nothing else is said.
     #[must_use]
     pub fn new(journal: Journal) -> Self {
-        Self { journal }
+        Self { journal, masks: Arc::new(Plan::standard()) }
+    }
+
+    /// The same with other masks.
+    #[must_use]
+    pub fn with_masks(&self, masks: Arc<Plan>) -> Self {
+        Self { journal: self.journal.clone(), masks }
     }
 
     /// The journal written to.
@@ -52,9 +62,7 @@ impl Recorder {
     /// # Errors
     /// When the journal does not take it.
     pub fn record(&self, body: Body) -> Result<(), Unrecorded> {
-        let event = Event::new(clock::now(), body);
-        self.journal.append(&[Entry { event: &event, payload: &[] }])?;
-        Ok(())
+        self.append(vec![(Event::new(clock::now(), body), Cow::Borrowed(b""))], false).map(drop)
     }
 
     /// Records an event of a run.
@@ -72,7 +80,7 @@ impl Recorder {
     pub fn record_in_run_with(&self, run: RunId, body: Body, payload: &[u8]) -> Result<Position, Unrecorded> {
         let event = Event::new(clock::now(), body).in_run(run);
         let closing = matches!(event.body, Body::RunEnded(_) | Body::Reconciled(_));
-        self.append(&event, payload, closing)
+        self.append(vec![(event, Cow::Borrowed(payload))], closing)
     }
 
     /// Records an event of a session, with its payload.
@@ -88,22 +96,7 @@ impl Recorder {
     ) -> Result<Position, Unrecorded> {
         let event = Event::new(clock::now(), body).in_session(run, session);
         let closing = matches!(event.body, Body::SessionClosed(_));
-        self.append(&event, payload, closing)
-    }
-
-    /// Records bytes of a stream.
-    ///
-    /// # Errors
-    /// When the journal does not take it.
-    pub fn record_chunk(
-        &self,
-        run: RunId,
-        session: SessionId,
-        side: Side,
-        offset: u64,
-        bytes: &[u8],
-    ) -> Result<Position, Unrecorded> {
-        self.record_in_session(run, session, Chunk::new(side, offset).into(), bytes)
+        self.append(vec![(event, Cow::Borrowed(payload))], closing)
     }
 
     /// Records what one burst of a session's bytes came to, all of it or nothing.
@@ -111,18 +104,24 @@ impl Recorder {
     /// # Errors
     /// When the journal does not take it.
     pub fn record_burst(&self, run: RunId, session: SessionId, told: Vec<Told<'_>>) -> Result<Position, Unrecorded> {
+        self.append(Self::events(run, session, told), false)
+    }
+
+    /// The same of what has passed already, at a session's end: it may use the reserve of a full disk.
+    ///
+    /// # Errors
+    /// When the journal does not take it.
+    pub fn record_last(&self, run: RunId, session: SessionId, told: Vec<Told<'_>>) -> Result<Position, Unrecorded> {
+        self.append(Self::events(run, session, told), true)
+    }
+
+    fn events(run: RunId, session: SessionId, told: Vec<Told<'_>>) -> Vec<(Event, Cow<'_, [u8]>)> {
         let at = clock::now();
-        let told: Vec<(Event, Cow<'_, [u8]>)> = told
-            .into_iter()
-            .map(|Told { exchange, body, payload }| {
-                let event = Event::new(at, body).in_session(run, session);
-                (exchange.into_iter().fold(event, Event::in_exchange), payload)
-            })
-            .collect();
-        let payloads: Vec<[&[u8]; 1]> = told.iter().map(|(_, payload)| [&**payload]).collect();
-        let entries: Vec<Entry<'_>> =
-            told.iter().zip(&payloads).map(|((event, _), payload)| Entry { event, payload }).collect();
-        Ok(self.journal.append(&entries)?)
+        let event = |Told { exchange, body, payload }| {
+            let event = Event::new(at, body).in_session(run, session);
+            (exchange.into_iter().fold(event, Event::in_exchange), payload)
+        };
+        told.into_iter().map(event).collect()
     }
 
     /// Records something that an analyst should know about the agent itself.
@@ -134,9 +133,23 @@ impl Recorder {
         }
     }
 
-    fn append(&self, event: &Event, payload: &[u8], closing: bool) -> Result<Position, Unrecorded> {
-        let entry = [Entry { event, payload: &[payload] }];
-        let position = if closing { self.journal.append_closing(&entry) } else { self.journal.append(&entry) }?;
-        Ok(position)
+    fn append(&self, events: Vec<(Event, Cow<'_, [u8]>)>, closing: bool) -> Result<Position, Unrecorded> {
+        let mut finds = Finds::new(&self.journal.store_key());
+        let mut formed: Vec<(Vec<u8>, Cow<'_, [u8]>)> = Vec::with_capacity(events.len());
+        for (event, payload) in events {
+            let mut bytes = event.to_cbor().map_err(JournalError::from)?;
+            hide(&self.masks, &mut bytes, &mut finds);
+            for masked in finds.take(&self.masks) {
+                let masked = Event { body: masked.into(), ..event.clone() };
+                formed.push((masked.to_cbor().map_err(JournalError::from)?, Cow::Borrowed(b"")));
+            }
+            // What ends something comes last.
+            formed.push((bytes, payload));
+        }
+        let payloads: Vec<[&[u8]; 1]> = formed.iter().map(|(_, payload)| [&**payload]).collect();
+        let entries: Vec<Formed<'_>> =
+            formed.iter().zip(&payloads).map(|((event, _), payload)| Formed { event, payload }).collect();
+        let journal = &self.journal;
+        Ok(if closing { journal.append_closing(&entries) } else { journal.append_formed(&entries) }?)
     }
 }

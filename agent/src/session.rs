@@ -4,6 +4,8 @@
 //! network namespace. A session that is dropped without `close` is on record as aborted.
 
 mod ground;
+mod masking;
+mod terms;
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
@@ -13,8 +15,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crewtap_core::action::{Action, Fact, Verb};
-use crewtap_core::bodies::{Bypass, Classified, Decided, SessionClosed, SessionOpened};
+use crewtap_core::action::Action;
+use crewtap_core::bodies::{Bypass, Chunk, Classified, Decided, SessionClosed, SessionOpened};
 use crewtap_core::event::Body;
 use crewtap_core::id::{SessionId, Ulid};
 use crewtap_core::limits;
@@ -24,7 +26,7 @@ use crewtap_core::policy::catalog::Catalog;
 use crewtap_core::run::{Mode, Process};
 use crewtap_core::session::{Outcome, Side};
 use crewtap_core::target::{Resource, Target};
-use crewtap_core::verdict::{Effect, Verdict};
+use crewtap_core::verdict::Effect;
 use tokio::net::TcpStream;
 
 use crate::clock;
@@ -33,6 +35,8 @@ use crate::gate::{Content, Decision, Passage, Permit, Question};
 use crate::journal::{JournalError, Position};
 use crate::recorder::{Told, Unrecorded};
 use crate::runs::{Counts, Run};
+use masking::Masking;
+use terms::{connect_action, decided, micros};
 
 pub use self::ground::{Ground, Grounds, Holding};
 
@@ -70,6 +74,7 @@ pub struct Session {
     opened_tls: Cell<bool>,
     /// What is spoken, as far as it is on record.
     protocol: RefCell<String>,
+    masking: Masking,
     view: RefCell<Option<Rc<View>>>,
     closed: bool,
 }
@@ -106,6 +111,7 @@ impl Session {
         client: SocketAddr,
         process: Process,
     ) -> Result<Self, Unrecorded> {
+        let masking = Masking::new(ground.plan(None), &ground.key);
         let mut session = Self {
             id: SessionId(Ulid::generate()),
             run,
@@ -121,6 +127,7 @@ impl Session {
             passed_tls: Cell::new(false),
             opened_tls: Cell::new(false),
             protocol: RefCell::default(),
+            masking,
             view: RefCell::default(),
             closed: true,
         };
@@ -282,7 +289,13 @@ impl Session {
     ) -> Result<Decision, Unrecorded> {
         let View { mode, resource, .. } = &*self.view(target);
         self.complete(&mut action, target);
-        let question = self.question(exchange, &action, (target, resource), content);
+        // Policies decide by facts, people by what they may see.
+        action.subject = self.masking.text(&action.subject);
+        let content = content.map(|content| {
+            let shown = self.masking.shown(&content.media_type, &content.shown).into();
+            Content { shown, ..content.clone() }
+        });
+        let question = self.question(exchange, &action, (target, resource), content.as_ref());
         let decision = self.ground.gate.decide(*mode, &question);
         let decided = decided(action, decision.verdict.clone(), *mode, resource, decision.overridden.clone());
         if matches!(decision.passage, Passage::Held(_)) {
@@ -357,7 +370,11 @@ impl Session {
     pub fn record_bytes(&self, side: Side, recorded: &[u8]) -> Result<Position, Unrecorded> {
         let counter = self.counter(side);
         let run = &self.run;
-        let position = run.recorder().record_chunk(run.id, self.id, side, counter.get(), recorded)?;
+        let chunk = Chunk::new(side, counter.get()).into();
+        let told = vec![Told { exchange: None, body: chunk, payload: Cow::Borrowed(recorded) }];
+        // What is encrypted has no text.
+        let told = if self.passed_tls.get() { told } else { self.masking.burst(told) };
+        let position = run.recorder().record_burst(run.id, self.id, told).inspect_err(|_| self.masking.forget())?;
         self.last.set(position);
         counter.set(counter.get() + recorded.len() as u64);
         if side == Side::Server && self.first_byte.get().is_none() {
@@ -374,7 +391,8 @@ impl Session {
     pub fn record_burst(&self, side: Side, wire: usize, told: Vec<Told<'_>>) -> Result<Position, Unrecorded> {
         let run = &self.run;
         let requests = told.iter().filter(|told| matches!(told.body, Body::Request(_))).count();
-        let position = run.recorder().record_burst(run.id, self.id, told)?;
+        let told = self.masking.burst(told);
+        let position = run.recorder().record_burst(run.id, self.id, told).inspect_err(|_| self.masking.forget())?;
         run.counts.exchanges.fetch_add(requests as u64, Ordering::Relaxed);
         self.last.set(position);
         let counter = self.counter(side);
@@ -439,6 +457,12 @@ impl Session {
         if matches!(outcome, Outcome::Refused | Outcome::Unrecorded) {
             Counts::add(&self.run.counts.refused);
         }
+        let undecided = self.masking.finish();
+        if !undecided.is_empty()
+            && let Err(error) = self.run.recorder().record_last(self.run.id, self.id, undecided)
+        {
+            tracing::error!(session = %self.id, %error, "what was undecided under the masks was lost");
+        }
         if let Err(error) = self.append(closed.into(), &[]) {
             tracing::error!(session = %self.id, %error, "the end of a session was lost");
         }
@@ -460,6 +484,7 @@ impl Session {
         }
         if let Body::Classified(classified) = &body {
             self.protocol.replace(classified.protocol.clone());
+            self.masking.change(self.ground.plan_for(classified, self.opened_tls.get()));
         }
         let position = self.run.recorder().record_in_session(self.run.id, self.id, body, payload)?;
         self.last.set(position);
@@ -471,20 +496,4 @@ impl Drop for Session {
     fn drop(&mut self) {
         self.record_end(Outcome::Aborted, None);
     }
-}
-
-fn decided(action: Action, verdict: Verdict, mode: Mode, resource: &Resource, overridden: Option<String>) -> Decided {
-    let Action { verb, subject, facts } = action;
-    Decided { verb: verb.as_str().into(), subject, verdict, mode, facts, resource: resource.clone(), overridden }
-}
-
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
-}
-
-/// The action `connect` with the facts of DESIGN section 8 that are known before the dial.
-fn connect_action(classified: &Classified) -> Action {
-    let mut facts = classified.target.facts();
-    facts.insert("protocol".into(), Fact::Text(classified.protocol.clone()));
-    Action { verb: Verb::Connect, subject: classified.target.label(), facts }
 }

@@ -234,7 +234,7 @@ impl Sample {
             overridden: None,
         };
         self.add(decided, |e| e.in_session(run, session).in_exchange(1));
-        let masked = Masked { mask: "card".into(), count: 2, values: vec!["pan 16 abc".into()] };
+        let masked = Masked { mask: "card".into(), count: 2, values: vec!["pan 16 abc".into()], best_effort: false };
         self.add(masked, |e| e.in_session(run, session).in_exchange(1));
         let response =
             Response { outcome: "blocked".into(), code: Some("42501".into()), count: Some(3), ..Default::default() };

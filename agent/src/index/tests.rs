@@ -307,7 +307,9 @@ fn numbers_beyond_a_column_are_clamped() {
             error: None,
         };
         sample.add(closed, |e| e.in_session(run, session));
-        sample.add(Masked { mask: "card".into(), count: u64::MAX, values: vec![] }, |e| e.in_session(run, session));
+        sample.add(Masked { mask: "card".into(), count: u64::MAX, values: vec![], best_effort: false }, |e| {
+            e.in_session(run, session)
+        });
         sample.add_with(Chunk::new(Side::Client, u64::MAX), |e| e.in_session(run, session), b"x");
     }
     let dir = indexed(&sample.records, 2);
@@ -360,7 +362,12 @@ fn any_event() -> impl Strategy<Value = (Body, Option<u8>, Option<u8>, Option<u3
             wire: Some(7),
             ..Chunk::new(if client { Side::Client } else { Side::Server }, offset)
         })),
-        (text, 0u64..1000).prop_map(|(mask, count)| Body::from(Masked { mask, count, values: vec![] })),
+        (text, 0u64..1000).prop_map(|(mask, count)| Body::from(Masked {
+            mask,
+            count,
+            values: vec![],
+            best_effort: false
+        })),
         (text, text).prop_map(|(code, text)| Body::from(Note { code, text })),
         (0u64..1 << 40, 0u64..1 << 40).prop_map(|(bytes_up, bytes_down)| Body::from(SessionClosed {
             outcome: Outcome::ClientReset,

@@ -42,7 +42,10 @@ impl Readers {
     fn new() -> Self {
         let dir = tempfile::tempdir_in("/var/tmp").unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        fs::copy(std::env::current_exe().unwrap(), dir.path().join("reader")).unwrap();
+        // By a process of its own: what this one writes, a child of another test could still hold open, and then nobody may
+        // execute it.
+        let own = std::env::current_exe().unwrap();
+        assert!(Command::new("cp").arg(own).arg(dir.path().join("reader")).status().unwrap().success());
         fs::set_permissions(dir.path().join("reader"), fs::Permissions::from_mode(0o755)).unwrap();
         Self { dir }
     }

@@ -84,6 +84,15 @@ pub struct Entry<'a> {
     pub payload: &'a [&'a [u8]],
 }
 
+/// One record to be appended, its event in the journal's form.
+#[derive(Clone, Copy, Debug)]
+pub struct Formed<'a> {
+    /// The event, as [`Event::to_cbor`] gives it.
+    pub event: &'a [u8],
+    /// The payload in parts, never copied together.
+    pub payload: &'a [&'a [u8]],
+}
+
 /// Where a burst of records is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Position {
@@ -170,7 +179,7 @@ impl Shared {
         self.end.load(Ordering::Acquire)
     }
 
-    fn append(&self, entries: &[Entry<'_>], closing: bool) -> Result<Position, JournalError> {
+    fn append(&self, entries: &[Formed<'_>], closing: bool) -> Result<Position, JournalError> {
         let mut burst = encode(entries)?;
         let mut writer = locked(&self.writer);
         if burst.bytes() > writer.burst_max() && entries.len() > 1 {
@@ -183,7 +192,7 @@ impl Shared {
     }
 
     /// A burst larger than a segment goes record by record.
-    fn append_apart(&self, entries: &[Entry<'_>], closing: bool) -> Result<Position, JournalError> {
+    fn append_apart(&self, entries: &[Formed<'_>], closing: bool) -> Result<Position, JournalError> {
         let mut whole: Option<Position> = None;
         for entry in entries {
             let one = self.append(std::slice::from_ref(entry), closing)?;
@@ -193,12 +202,12 @@ impl Shared {
     }
 
     fn append_event(&self, event: &Event) -> Result<Position, JournalError> {
-        self.append(&[Entry { event, payload: &[] }], false)
+        self.append(&[Formed { event: &event.to_cbor()?, payload: &[] }], false)
     }
 }
 
 /// Everything that needs no lock.
-fn encode<'a>(entries: &[Entry<'a>]) -> Result<Burst<'a>, JournalError> {
+fn encode<'a>(entries: &[Formed<'a>]) -> Result<Burst<'a>, JournalError> {
     let mut random = rand::rng();
     let mut burst = Burst { heads: Vec::with_capacity(entries.len() * 512), records: Vec::new() };
     for entry in entries {
@@ -206,9 +215,8 @@ fn encode<'a>(entries: &[Entry<'a>]) -> Result<Burst<'a>, JournalError> {
         if bytes > limits::PAYLOAD_BYTES_MAX {
             return Err(JournalError::TooLarge { bytes: bytes as u64, max: limits::PAYLOAD_BYTES_MAX as u64 });
         }
-        let event = entry.event.to_cbor()?;
         let salt = rand::RngExt::random(&mut random);
-        let head = Head::write(&mut burst.heads, salt, &event, entry.payload);
+        let head = Head::write(&mut burst.heads, salt, entry.event, entry.payload);
         burst.records.push((head, burst.heads.len(), entry.payload));
     }
     Ok(burst)
@@ -306,6 +314,16 @@ impl Journal {
     /// When they are not: the disk is full, a record is too large, or the journal is closed. Nothing of the burst
     /// is kept then, unless it is larger than a whole segment.
     pub fn append(&self, entries: &[Entry<'_>]) -> Result<Position, JournalError> {
+        let events = entries.iter().map(|entry| entry.event.to_cbor()).collect::<Result<Vec<_>, _>>()?;
+        let formed = events.iter().zip(entries).map(|(event, entry)| Formed { event, payload: entry.payload });
+        self.append_formed(&formed.collect::<Vec<_>>())
+    }
+
+    /// The same, of events that are in the journal's form already.
+    ///
+    /// # Errors
+    /// As [`Self::append`].
+    pub fn append_formed(&self, entries: &[Formed<'_>]) -> Result<Position, JournalError> {
         self.inner.shared.append(entries, false)
     }
 
@@ -313,7 +331,7 @@ impl Journal {
     ///
     /// # Errors
     /// As [`Self::append`].
-    pub fn append_closing(&self, entries: &[Entry<'_>]) -> Result<Position, JournalError> {
+    pub fn append_closing(&self, entries: &[Formed<'_>]) -> Result<Position, JournalError> {
         self.inner.shared.append(entries, true)
     }
 

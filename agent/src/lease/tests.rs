@@ -49,6 +49,8 @@ impl Lab {
             gate: Gate::default(),
             key: journal.store_key(),
             catalog,
+            masks: Arc::default(),
+            plans: Arc::default(),
             waits_for_disk: false,
             zone: Zone::default(),
             holding: Holding::default(),

@@ -2,12 +2,16 @@
 //!
 //! Never changes while a session lasts.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use crewtap_core::bodies::Classified;
 use crewtap_core::limits;
 use crewtap_core::mask::digest::DigestKey;
-use crewtap_core::policy::catalog::Catalog;
+use crewtap_core::mask::plan::Plan;
+use crewtap_core::mask::set::Masks;
+use crewtap_core::policy::catalog::{Catalog, Entry};
 
 use crate::clock::Zone;
 use crate::gate::Gate;
@@ -21,12 +25,52 @@ pub struct Ground {
     pub key: DigestKey,
     /// The targets that are known, and whose credentials are used.
     pub catalog: Arc<Catalog>,
+    /// What is hidden; it agrees with the catalog.
+    pub masks: Arc<Masks>,
+    /// The same, made ready for the targets that were met.
+    pub plans: Arc<Plans>,
     /// What is forwarded must be on disk before.
     pub waits_for_disk: bool,
     /// Where hours and days of the week are counted.
     pub zone: Zone,
     /// How much is held for a human, and for how long.
     pub holding: Holding,
+}
+
+/// Masks that are ready, by the catalog's name of a target.
+#[derive(Debug, Default)]
+pub struct Plans(Mutex<HashMap<Option<String>, Arc<Plan>>>);
+
+impl Ground {
+    /// What is hidden in a session; `opened`: its TLS was opened.
+    #[must_use]
+    pub fn plan_for(&self, classified: &Classified, opened: bool) -> Arc<Plan> {
+        let Classified { target, protocol, .. } = classified;
+        let proven = self.catalog.resource(target, protocol, opened);
+        // A name that nobody has proven opens nothing here: it hides more.
+        let found = proven.or_else(|| self.catalog.find(target.address, target.name.as_ref(), protocol));
+        self.plan(found.map(|found| found.entry))
+    }
+
+    /// What is hidden for a target of the catalog, or for all others.
+    #[must_use]
+    pub fn plan(&self, entry: Option<&Entry>) -> Arc<Plan> {
+        let mut ready = self.plans.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = entry.map(|entry| entry.name.clone());
+        if let Some(plan) = ready.get(&name) {
+            return plan.clone();
+        }
+        let tags: BTreeSet<String> = entry.iter().flat_map(|entry| entry.tags.iter().cloned()).collect();
+        let named = entry.map(|entry| entry.masks.as_slice()).unwrap_or_default();
+        let rules = self.masks.for_target(name.as_deref(), &tags, named);
+        // They were compiled when they were read: more of them hide more.
+        let plan = Arc::new(Plan::compile(&rules).unwrap_or_else(|error| {
+            tracing::error!(%error, "masks do not compile together: the usual ones are in force");
+            Plan::standard()
+        }));
+        ready.insert(name, plan.clone());
+        plan
+    }
 }
 
 /// How much is held for a human, and for how long.
@@ -63,9 +107,10 @@ impl Grounds {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Sessions that open from now on know these targets; open ones go on with what they began with.
-    pub fn renew(&self, catalog: Catalog) {
+    /// Sessions that open from now on know these targets and masks; open ones go on with what they began with.
+    pub fn renew(&self, catalog: Catalog, masks: Masks) {
         let mut ground = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        *ground = Arc::new(Ground { catalog: Arc::new(catalog), ..Ground::clone(&ground) });
+        let (catalog, masks, plans) = (Arc::new(catalog), Arc::new(masks), Arc::default());
+        *ground = Arc::new(Ground { catalog, masks, plans, ..Ground::clone(&ground) });
     }
 }

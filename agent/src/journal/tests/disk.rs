@@ -48,7 +48,9 @@ fn a_full_disk_refuses_records_but_closes_sessions_and_recovers() {
         };
         assert!(matches!(refused, JournalError::Full), "{refused}");
         for n in 0..50 {
-            journal.append_closing(&[Entry { event: &note(&format!("closed {n}")), payload: &[] }]).unwrap();
+            journal
+                .append_closing(&[Formed { event: &note(&format!("closed {n}")).to_cbor().unwrap(), payload: &[] }])
+                .unwrap();
             kept += 1;
         }
         assert!(matches!(

@@ -54,7 +54,8 @@ impl<'s> Teller<'s> {
         let shown = shown_head(bytes, self.key);
         let (subject, facts) = self.described(head, bytes, &shown);
         let parts = parts(&shown.bytes, head.length, &head.fields);
-        let request = Request { verb: head.method.into(), subject, facts, parts, wire: wire(&shown.bytes, bytes) };
+        let wire = wire(&shown.bytes, bytes);
+        let request = Request { verb: head.method.into(), subject, facts, parts, wire, ..Request::default() };
         tell(exchange, request, shown, told);
     }
 

@@ -40,7 +40,7 @@ pub(super) async fn cancel(session: &Session, packet: &[u8], process: u32, key: 
         shown.get_mut(keyless..).unwrap_or_default().fill(b'*');
     }
     let parts = vec![part(MEDIA_TYPE.into(), shown.len())];
-    let request = Request { verb: "CANCEL".into(), subject, facts, parts, wire: None };
+    let request = Request { verb: "CANCEL".into(), subject, facts, parts, ..Request::default() };
     let response = Response { outcome: outcome.into(), parts: vec![part(MEDIA_TYPE.into(), 0)], ..Response::default() };
     let told = |body: Body, payload| Told { exchange: Some(EXCHANGE), body, payload };
     let told = vec![told(request.into(), Cow::Owned(shown)), told(response.into(), Cow::Borrowed(&b""[..]))];

@@ -125,6 +125,13 @@ impl Exchange {
         let media_type = self.media_type.clone().unwrap_or_else(|| MEDIA_TYPE.into());
         let came = Some(self.rows).filter(|rows| *rows > 0);
         let count = self.counted.max(came);
-        Response { outcome: outcome.into(), code, count, facts, parts: vec![part(media_type, len)], wire: None }
+        Response {
+            outcome: outcome.into(),
+            code,
+            count,
+            facts,
+            parts: vec![part(media_type, len)],
+            ..Response::default()
+        }
     }
 }

@@ -87,7 +87,7 @@ impl<'s> Account<'s> {
             subject: format!("{user} to {database}"),
             facts,
             parts: vec![part("application/octet-stream".into(), shown.len())],
-            wire: None,
+            ..Request::default()
         };
         let told = Told { exchange: Some(EXCHANGE), body: request.into(), payload: shown };
         self.session.record_burst(Side::Client, packet.len(), vec![told]).map(drop)

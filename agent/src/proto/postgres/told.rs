@@ -171,7 +171,7 @@ impl Described {
         facts.insert("transaction".into(), Fact::Text(transaction.as_str().into()));
         let media_type = parameters.unwrap_or_else(|| MEDIA_TYPE.into());
         let parts = vec![part(media_type, len)];
-        Request { verb: self.verb.into(), subject: self.subject.clone(), facts, parts, wire: None }
+        Request { verb: self.verb.into(), subject: self.subject.clone(), facts, parts, ..Request::default() }
     }
 
     /// What an approver sees and a grant is bound to: all of the text that would run, and the values of its parameters.
