@@ -4,6 +4,7 @@
 
 mod decision;
 mod http;
+mod masks;
 mod postgres;
 mod streams;
 
@@ -44,6 +45,8 @@ enum Arms {
     Journal,
     /// Policy by itself
     Decision,
+    /// Masks by themselves
+    Masks,
 }
 
 /// One finished measure.
@@ -71,7 +74,7 @@ const RELAY: &str = "127.0.0.1:7802";
 /// # Errors
 /// When the build, the namespace or a program fails; a missed goal is only reported.
 pub fn run(options: &Options) -> Result<ExitCode> {
-    let captures = !matches!(options.only, Some(Arms::Decision));
+    let captures = !matches!(options.only, Some(Arms::Decision | Arms::Masks));
     ensure!(!captures || is_root(), "the benchmark captures a process: run it as root, or through sudo");
     let mut build = Command::new("cargo");
     build.current_dir(clone_root()).args(["build", "--release", "-p", "crewtap-core", "--examples"]);
@@ -98,6 +101,9 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     }
     if wanted(Arms::Decision) {
         decision::measure(&mut lines)?;
+    }
+    if wanted(Arms::Masks) {
+        masks::measure(&mut lines)?;
     }
     for line in &lines {
         line.print(options.json);
