@@ -109,17 +109,19 @@ pub(crate) fn ports(host: &Host, others: &[u16]) -> Vec<u16> {
     listening.filter(|port| !others.contains(port)).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-/// What a session's client sent, by session, as the journal has it.
-pub(crate) fn recorded_up(host: &Host) -> Vec<Vec<u8>> {
+/// What a session's client sent, by session, as the journal has it; and how many bytes of it are told by their digest alone.
+pub(crate) fn recorded_up(host: &Host) -> Vec<(Vec<u8>, u64)> {
     use crewtap_core::event::Body;
     use crewtap_core::session::Side;
-    let mut sessions = BTreeMap::<String, Vec<u8>>::new();
+    let mut sessions = BTreeMap::<String, (Vec<u8>, u64)>::new();
     for record in crewtap::journal::Reader::open(&host.data_dir()).unwrap().from(0) {
         let record = record.unwrap();
         if let (Body::Chunk(chunk), Some(session)) = (&record.event.body, record.event.session)
             && chunk.side == Side::Client
         {
-            sessions.entry(session.to_string()).or_default().extend_from_slice(&record.payload);
+            let (bytes, pending) = sessions.entry(session.to_string()).or_default();
+            bytes.extend_from_slice(&record.payload);
+            *pending = chunk.pending.as_ref().map_or(0, |pending| pending.len);
         }
     }
     sessions.into_values().collect()

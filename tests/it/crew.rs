@@ -43,7 +43,10 @@ fn ask(world: &World, evidence: &Path, words: &[&str]) -> Result<String> {
 fn check_statements(statements: &[Statement]) {
     let row = |cells: &[&str]| cells.iter().map(|cell| Some((*cell).to_owned())).collect::<Vec<_>>();
     let of = |word: &str| statements.iter().find(|statement| statement.text.contains(word)).expect("a statement");
-    let orders = [row(&["1001", "7731", "A-100", "1840.00"]), row(&["1004", "7740", "B-200", "2215.50"])];
+    let orders = [
+        row(&["1001", "7731", "A-100", "1840.00", "**** **** **** 1111"]),
+        row(&["1004", "7740", "B-200", "2215.50", "**** **** **** 0004"]),
+    ];
     assert_eq!(of("amount > 1000").rows, orders);
     let report = of("INSERT INTO reports");
     assert!(report.parameters.contains("= 'B-200 is out of stock'"), "{report:?}");

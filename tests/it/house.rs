@@ -123,6 +123,8 @@ impl Floor {
             gate: Gate::of(judge),
             key: journal.store_key(),
             catalog: Arc::new(site.catalog),
+            masks: Arc::default(),
+            plans: Arc::default(),
             waits_for_disk: false,
             zone: Zone::default(),
             holding: site.holding,

@@ -7,6 +7,7 @@ mod gatehouse;
 mod injected;
 mod judged;
 mod load;
+mod masked;
 mod messages;
 mod other;
 mod refused;

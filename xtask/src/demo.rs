@@ -165,6 +165,13 @@ fn captured(world: &World, program: &Path) -> Result<ExitCode> {
     for directory in [evidence.as_path(), world.project(), &world.crew_home()] {
         secured.is_not_in(directory)?;
     }
+    secured.cards_are_not_in(&evidence)?;
+    let shown: Vec<&str> =
+        statements.iter().flat_map(|one| &one.rows).flatten().flatten().map(String::as_str).collect();
+    for card in ["**** **** **** 1111", "**** **** **** 0004"] {
+        ensure!(shown.contains(&card), "no row on record shows {card}");
+    }
+    eprintln!("demo: the cards of the customers are masked in rows, answers and prompts, and nowhere in the evidence");
     eprintln!(
         "demo: the DELETE was approved by Rita Reviewer; neither the crew's files nor the evidence hold a secret"
     );

@@ -14,7 +14,7 @@ from web import Exchange
 SCRIPT = {
     "Collect the open orders": (
         [
-            [("query_orders", {"sql": "SELECT id, customer_id, article, amount FROM orders"
+            [("query_orders", {"sql": "SELECT id, customer_id, article, amount, paid_with FROM orders"
                                       " WHERE status = 'open' AND amount > 1000 ORDER BY id"})],
             [("customer_register", {"customer_id": 7731}), ("customer_register", {"customer_id": 7740})],
         ],

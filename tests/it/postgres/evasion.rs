@@ -59,11 +59,10 @@ fn a_setting_in_a_portal_of_before_hides_nothing() {
 fn what_a_log_in_sets_is_judged_like_a_statement() {
     let (said, exchanges, log) = tried("settings");
     assert_eq!(said, "in\n42501\n42501\n42501\nin\n");
-    let verdicts: Vec<&Value> = exchanges.iter().map(|exchange| &exchange["verdict"]).collect();
-    assert_eq!(
-        verdicts,
-        ["allow", "deny", "deny", "deny"].map(Value::from).iter().chain([&Value::Null]).collect::<Vec<_>>()
-    );
+    // Sessions of one millisecond have no order.
+    let mut verdicts: Vec<&str> = exchanges.iter().map(|row| row["verdict"].as_str().unwrap_or("none")).collect();
+    verdicts.sort_unstable();
+    assert_eq!(verdicts, ["allow", "deny", "deny", "deny", "none"]);
     assert!(!log.contains("role"), "{log}");
 }
 

@@ -12,6 +12,7 @@ mod held;
 mod injected;
 mod kinds;
 mod login;
+mod masked;
 mod matrix;
 mod pgbench;
 mod searched;

@@ -80,6 +80,9 @@ fn a_session_reads_as_psql_prints_it() {
     let none = "SELECT id, name FROM customers WHERE false";
     let place = uri(&server, "trusted", "sslmode=disable");
     let printed = succeeded(&captured.run(&["psql", "-X", "-P", "null=∅", "-c", ask, "-c", none, &place]));
+    // What a mask hides is as long as it was: the table keeps its form.
+    let printed = printed.replace("4111 1111 1111 1111", "**** **** **** 1111");
+    let printed = printed.replace("5555555555554444", "************4444");
     assert!(printed.contains("(3 rows)") && printed.contains("(0 rows)"), "{printed}");
     let session = captured.rows(1).session()["id"].as_str().unwrap().to_owned();
     let shown = succeeded(&captured.host.crewtap(&["show", &session]).output().unwrap());

@@ -12,6 +12,11 @@ use serde_json::Value;
 /// One request with its answer: method, target, request body, status, response body.
 type Exchange = (String, String, Vec<u8>, String, Vec<u8>);
 
+/// Numbers of payment cards that the servers know, and what the record shows of each: they stand in rows, in answers and in the
+/// prompts that the crew makes of them.
+pub(super) const CARDS: [(&str, &str); 2] =
+    [("4111 1111 1111 1111", "**** **** **** 1111"), ("5500 0000 0000 0004", "**** **** **** 0004")];
+
 /// Differences that an error names.
 const NAMED_MAX: usize = 5;
 
@@ -52,9 +57,25 @@ pub(super) fn text<'v>(row: &'v Value, key: &str) -> &'v str {
 }
 
 fn served(line: &Value) -> Result<Exchange> {
-    let body = |key| BASE64_STANDARD.decode(text(line, key)).context("a body in the servers' log is not base64");
+    let body = |key| -> Result<Vec<u8>> {
+        let body = BASE64_STANDARD.decode(text(line, key)).context("a body in the servers' log is not base64")?;
+        Ok(CARDS.iter().fold(body, |body, (clear, shown)| replaced(&body, clear.as_bytes(), shown.as_bytes())))
+    };
     let status = line.get("status").map(Value::to_string).unwrap_or_default();
     Ok((text(line, "method").into(), text(line, "path").into(), body("request")?, status, body("response")?))
+}
+
+/// Some bytes with others of the same length in the place of one word.
+fn replaced(bytes: &[u8], word: &[u8], with: &[u8]) -> Vec<u8> {
+    let mut all = bytes.to_vec();
+    let places: Vec<usize> =
+        bytes.windows(word.len()).enumerate().filter(|(_, window)| *window == word).map(|(at, _)| at).collect();
+    for at in places {
+        if let Some(place) = all.get_mut(at..at + word.len()) {
+            place.copy_from_slice(with);
+        }
+    }
+    all
 }
 
 /// What `show SESSION.N --json` says: bodies are without their codings there, as they are in the servers' log.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 
 use super::World;
+use super::exchanges::CARDS;
 
 /// crewtap's configuration with policies, in the world's directory.
 const CONFIG: &str = "secured.toml";
@@ -107,13 +108,26 @@ impl Secured {
     /// # Errors
     /// When it does, or the files cannot be read.
     pub fn is_not_in(&self, directory: &Path) -> Result<()> {
-        for secret in &self.secrets {
-            let mut grep = std::process::Command::new("grep");
-            let found = grep.args(["-rlF", "-e", secret]).arg(directory).env("LC_ALL", "C").output()?;
-            ensure!(found.status.code() == Some(1), "a secret is in {}", String::from_utf8_lossy(&found.stdout));
-        }
-        Ok(())
+        self.secrets.iter().try_for_each(|secret| is_absent(secret, directory))
     }
+
+    /// Fails where a payment card's number stands in a file below a directory.
+    ///
+    /// # Errors
+    /// When one does, or the files cannot be read.
+    pub fn cards_are_not_in(&self, directory: &Path) -> Result<()> {
+        CARDS.iter().try_for_each(|(card, _)| {
+            is_absent(card, directory)?;
+            is_absent(&card.replace(' ', ""), directory)
+        })
+    }
+}
+
+fn is_absent(text: &str, directory: &Path) -> Result<()> {
+    let mut grep = std::process::Command::new("grep");
+    let found = grep.args(["-rlF", "-e", text]).arg(directory).env("LC_ALL", "C").output()?;
+    ensure!(found.status.code() == Some(1), "a secret is in {}", String::from_utf8_lossy(&found.stdout));
+    Ok(())
 }
 
 /// 128 random bits in hexadecimal.

@@ -22,10 +22,11 @@ CREATE ROLE crew LOGIN PASSWORD 'orders-demo';
 CREATE DATABASE orders OWNER crew;
 \\connect orders
 SET ROLE crew;
-CREATE TABLE orders (id int PRIMARY KEY, customer_id int, article text, amount numeric(10, 2), status text);
+CREATE TABLE orders
+    (id int PRIMARY KEY, customer_id int, article text, amount numeric(10, 2), status text, paid_with text);
 INSERT INTO orders VALUES
-    (1001, 7731, 'A-100', 1840.00, 'open'), (1002, 7731, 'A-100', 210.00, 'open'),
-    (1003, 7740, 'B-200', 4500.00, 'delivered'), (1004, 7740, 'B-200', 2215.50, 'open');
+    (1001, 7731, 'A-100', 1840.00, 'open', '4111 1111 1111 1111'), (1002, 7731, 'A-100', 210.00, 'open', NULL),
+    (1003, 7740, 'B-200', 4500.00, 'delivered', NULL), (1004, 7740, 'B-200', 2215.50, 'open', '5500 0000 0000 0004');
 CREATE TABLE reports (id serial PRIMARY KEY, order_id int, finding text);
 ";
 
