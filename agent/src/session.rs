@@ -372,8 +372,8 @@ impl Session {
         let run = &self.run;
         let chunk = Chunk::new(side, counter.get()).into();
         let told = vec![Told { exchange: None, body: chunk, payload: Cow::Borrowed(recorded) }];
-        // What is encrypted has no text.
-        let told = if self.passed_tls.get() { told } else { self.masking.burst(told) };
+        // Also where they say that they are encrypted: a process can say so, and go on in clear.
+        let told = self.masking.burst(told);
         let position = run.recorder().record_burst(run.id, self.id, told).inspect_err(|_| self.masking.forget())?;
         self.last.set(position);
         counter.set(counter.get() + recorded.len() as u64);
