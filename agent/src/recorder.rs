@@ -4,13 +4,14 @@
 
 use std::borrow::Cow;
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use crewtap_core::bodies;
 use crewtap_core::event::{Body, Event};
 use crewtap_core::id::{RunId, SessionId};
 use crewtap_core::mask::event::hide;
-use crewtap_core::mask::plan::{Finds, Plan};
+use crewtap_core::mask::flow::dns_shown;
+use crewtap_core::mask::plan::{Finds, Plan, Reaches};
 
 use crate::clock;
 use crate::journal::{Formed, Journal, JournalError, Position};
@@ -35,20 +36,30 @@ pub struct Told<'b> {
 #[derive(Clone, Debug)]
 pub struct Recorder {
     journal: Journal,
-    masks: Arc<Plan>,
+    /// Shared by all that were cloned from one.
+    masks: Arc<RwLock<Arc<Plan>>>,
 }
 
 impl Recorder {
     /// A recorder on this journal; texts are masked as is usual where nothing else is said.
     #[must_use]
     pub fn new(journal: Journal) -> Self {
-        Self { journal, masks: Arc::new(Plan::standard()) }
+        Self { journal, masks: Arc::new(RwLock::new(Arc::new(Plan::standard()))) }
     }
 
-    /// The same with other masks.
+    /// One on the same journal with masks of its own, which stay as they are.
     #[must_use]
     pub fn with_masks(&self, masks: Arc<Plan>) -> Self {
-        Self { journal: self.journal.clone(), masks }
+        Self { journal: self.journal.clone(), masks: Arc::new(RwLock::new(masks)) }
+    }
+
+    /// Other masks hold from now on, for this one and all that share its masks.
+    pub fn renew(&self, masks: Arc<Plan>) {
+        *self.masks.write().unwrap_or_else(PoisonError::into_inner) = masks;
+    }
+
+    fn masks(&self) -> Arc<Plan> {
+        self.masks.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The journal written to.
@@ -73,14 +84,19 @@ impl Recorder {
         self.record_in_run_with(run, body, &[]).map(drop)
     }
 
-    /// Records an event of a run, with its payload.
+    /// Records an event of a run, with its payload, a message of DNS, which is masked here.
     ///
     /// # Errors
     /// When the journal does not take it.
     pub fn record_in_run_with(&self, run: RunId, body: Body, payload: &[u8]) -> Result<Position, Unrecorded> {
         let event = Event::new(clock::now(), body).in_run(run);
         let closing = matches!(event.body, Body::RunEnded(_) | Body::Reconciled(_));
-        self.append(vec![(event, Cow::Borrowed(payload))], closing)
+        let payload = match payload {
+            [] => Cow::Borrowed(payload),
+            // What is found stands in the event's texts, too, and is told with them.
+            _ => dns_shown(&self.masks(), payload, &mut Finds::new(&self.journal.store_key())).into(),
+        };
+        self.append(vec![(event, payload)], closing)
     }
 
     /// Records an event of a session, with its payload.
@@ -134,12 +150,13 @@ impl Recorder {
     }
 
     fn append(&self, events: Vec<(Event, Cow<'_, [u8]>)>, closing: bool) -> Result<Position, Unrecorded> {
+        let masks = self.masks();
         let mut finds = Finds::new(&self.journal.store_key());
         let mut formed: Vec<(Vec<u8>, Cow<'_, [u8]>)> = Vec::with_capacity(events.len());
         for (event, payload) in events {
             let mut bytes = event.to_cbor().map_err(JournalError::from)?;
-            hide(&self.masks, &mut bytes, &mut finds);
-            for masked in finds.take(&self.masks) {
+            hide(&masks, &mut bytes, &mut finds);
+            for masked in finds.take(&masks, Reaches::Clear) {
                 let masked = Event { body: masked.into(), ..event.clone() };
                 formed.push((masked.to_cbor().map_err(JournalError::from)?, Cow::Borrowed(b"")));
             }

@@ -92,6 +92,10 @@ impl<'s> Redacted<'s> {
 impl Tap for Redacted<'_> {
     fn take(&mut self, side: Side, bytes: &[u8]) -> Result<Taken, Blocked> {
         let session = self.session;
+        if !session.may_be_unmasked("its bytes are not decoded")? {
+            let why = "bytes that are not decoded, from a target whose values are masked".to_owned();
+            return Err(Blocked::Refused { why, answer: Vec::new() });
+        }
         self.mark(side, bytes)?;
         let [client, server] = &mut self.said;
         *(if side == Side::Client { client } else { server }) = true;

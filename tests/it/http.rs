@@ -12,6 +12,7 @@ mod messages;
 mod other;
 mod refused;
 mod views;
+mod wired;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

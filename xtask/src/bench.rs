@@ -4,6 +4,7 @@
 
 mod decision;
 mod http;
+mod masked;
 mod masks;
 mod postgres;
 mod streams;

@@ -15,7 +15,7 @@ use crate::run::{Mode, Process, RunOutcome, Start};
 use crate::session::Outcome;
 use crate::target::{Name, Resource, Target};
 use crate::verdict::{Terms, Verdict};
-pub use message::{Chunk, Masked, Part, Pending, Request, Response};
+pub use message::{Apply, Chunk, Masked, Part, Pending, Request, Resized, Response};
 
 /// A run begins.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

@@ -107,7 +107,7 @@ pub fn run(args: &MasksArgs, global: &Global) -> anyhow::Result<ExitCode> {
             let masks = config.masks(&catalog)?;
             let rules = in_force(&masks, &catalog, target.as_deref())?;
             let text = read(file.as_deref())?;
-            finish(trial::print(&masks, &rules, place.as_ref(), &text, screen))
+            finish(trial::print(&masks, (target.as_deref(), &rules), place.as_ref(), &text, screen))
         }
     }
 }

@@ -5,6 +5,8 @@
 use std::process::ExitCode;
 
 use crewtap_core::chain::finding::{Finding, Weight};
+use crewtap_core::mask::tails::Tail;
+use crewtap_core::session::Side;
 use serde::Serialize;
 
 use super::reindex::bar;
@@ -21,6 +23,17 @@ pub struct VerifyArgs {
     pub json: bool,
 }
 
+/// Undecided bytes that are shown to people; the last line counts all of them.
+const TAILS_SHOWN: usize = 20;
+
+/// A line of `--json`.
+#[derive(Serialize)]
+struct Undecided<'r> {
+    what: &'static str,
+    #[serde(flatten)]
+    tail: &'r Tail,
+}
+
 /// The last line of `--json`.
 #[derive(Serialize)]
 struct Summary {
@@ -32,6 +45,8 @@ struct Summary {
     erased: u64,
     segments: u64,
     sealed: u64,
+    /// Streams whose last bytes no record decides under the masks.
+    undecided: u64,
     findings: u64,
 }
 
@@ -53,10 +68,12 @@ pub(super) fn print(report: &Report, screen: &mut Screen) -> anyhow::Result<bool
     let intact = report.is_intact();
     let listed = u64::try_from(report.findings.list.len()).unwrap_or(u64::MAX);
     let findings = listed.saturating_add(report.findings.more);
+    let tails = u64::try_from(report.undecided.len()).unwrap_or(u64::MAX).saturating_add(report.undecided_more);
     if screen.json {
         for finding in &report.findings.list {
             screen.json(finding)?;
         }
+        report.undecided.iter().try_for_each(|tail| screen.json(&Undecided { what: "undecided", tail }))?;
         screen.json(&Summary {
             intact,
             records: report.records,
@@ -66,6 +83,7 @@ pub(super) fn print(report: &Report, screen: &mut Screen) -> anyhow::Result<bool
             erased: report.erased,
             segments: report.segments,
             sealed: report.sealed,
+            undecided: tails,
             findings,
         })?;
         return Ok(intact);
@@ -77,6 +95,9 @@ pub(super) fn print(report: &Report, screen: &mut Screen) -> anyhow::Result<bool
     }
     if report.findings.more > 0 {
         screen.line(&format!("… and {} more", counted_of(report.findings.more, "finding", "findings")))?;
+    }
+    for tail in report.undecided.iter().take(TAILS_SHOWN) {
+        screen.line(&safe(&undecided(tail)))?;
     }
     let sealed = match report.sealed {
         0 => String::new(),
@@ -91,6 +112,10 @@ pub(super) fn print(report: &Report, screen: &mut Screen) -> anyhow::Result<bool
     let erased = match report.erased {
         0 => String::new(),
         erased => format!(", {} erased", counted_of(erased, "payload", "payloads")),
+    };
+    let erased = match tails {
+        0 => erased,
+        tails => format!("{erased}, {} never decided under the masks", counted_of(tails, "tail", "tails")),
     };
     let verdict = match (intact, findings) {
         (true, 0) => format!("intact: {words}{erased}"),
@@ -108,6 +133,19 @@ pub(super) fn print(report: &Report, screen: &mut Screen) -> anyhow::Result<bool
 
 fn counted_of(count: u64, one: &str, many: &str) -> String {
     counted(i64::try_from(count).unwrap_or(i64::MAX), one, many)
+}
+
+/// Undecided bytes in one line.
+fn undecided(tail: &Tail) -> String {
+    let Tail { leaf, session, side, len, digest, .. } = tail;
+    let exchange = tail.exchange.map(|exchange| format!(".{exchange}")).unwrap_or_default();
+    let who = if *side == Side::Client { "client" } else { "target" };
+    let why = if tail.ended { "and nothing follows" } else { "and their session has no end yet" };
+    format!(
+        "undecided record {leaf}: {} that the {who} of {session}{exchange} said last passed before the masks had decided them, \
+         {why}: on record are their length and keyed digest {digest}",
+        counted_of(*len, "byte", "bytes")
+    )
 }
 
 /// A finding in one line: what, where, and the sentence.

@@ -13,6 +13,7 @@ use crewtap_core::chain::frame::{FrameFault, HEADER_BYTES, Payload};
 use crewtap_core::chain::note::{SignedTree, SignerKey, VerifierKey};
 use crewtap_core::chain::tree::{Hash, TILE_WIDTH};
 use crewtap_core::event::{Body, Event};
+use crewtap_core::mask::tails::{Tail, Tails};
 use serde::Serialize;
 
 use super::scan::{Found, Scan};
@@ -50,6 +51,10 @@ pub struct Report {
     pub segments: u64,
     /// Those of them that are sealed: full, signed and compressed.
     pub sealed: u64,
+    /// Bytes that passed, and that no record decides under the masks: by length and digest.
+    pub undecided: Vec<Tail>,
+    /// How many more there are.
+    pub undecided_more: u64,
     /// What is wrong.
     #[serde(flatten)]
     pub findings: Findings,
@@ -192,6 +197,7 @@ struct Walk<'a> {
     /// An agent is writing.
     live: bool,
     signed: u64,
+    tails: Tails,
 }
 
 impl<'a> Walk<'a> {
@@ -205,7 +211,20 @@ impl<'a> Walk<'a> {
         let signed = newest.as_ref().map_or(0, |newest| newest.size);
         let report = Report { signed, ..Report::default() };
         let (audit, recent) = (Audit::new(signed), VecDeque::new());
-        Self { layout, key, audit, report, history, due: None, recent, newest, met: false, live, signed }
+        Self {
+            layout,
+            key,
+            audit,
+            report,
+            history,
+            due: None,
+            recent,
+            newest,
+            met: false,
+            live,
+            signed,
+            tails: Tails::default(),
+        }
     }
 
     fn stored(&self) -> Stored<'a> {
@@ -341,6 +360,11 @@ impl<'a> Walk<'a> {
             let finding = Finding::tampering(What::PayloadErased, format!("the payload of record {leaf} was erased"));
             self.add(finding.leaf(leaf).file(name).at(offset).loss_if(true));
         }
+        if self.tails.wants(frame.event)
+            && let Ok(event) = Event::from_cbor(frame.event)
+        {
+            self.tails.see(leaf, &event);
+        }
         if tells_of_checkpoint(frame.event)
             && let Ok(Event { body: Body::Checkpoint(told), .. }) = Event::from_cbor(frame.event)
         {
@@ -445,6 +469,7 @@ impl<'a> Walk<'a> {
         self.newest_is_newest();
         self.report.size = self.audit.size();
         self.report.findings = self.audit.findings;
+        (self.report.undecided, self.report.undecided_more) = self.tails.finish();
         Ok(self.report)
     }
 

@@ -3,7 +3,7 @@
 //! Owns what is undecided in each of its streams. Never forwards: targets and clients get what they were sent.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
@@ -13,11 +13,12 @@ use crewtap_core::bodies::{Chunk, Masked, Note, Part, Pending, Request, Response
 use crewtap_core::event::Body;
 use crewtap_core::limits::MASK_DECODED_BYTES_MAX;
 use crewtap_core::mask::digest::{Digest, DigestKey};
-use crewtap_core::mask::flow::{Flow, shown};
-use crewtap_core::mask::plan::{Finds, Plan};
+use crewtap_core::mask::flow::{Flow, field, shown};
+use crewtap_core::mask::plan::{Finds, Plan, Reaches};
 use crewtap_core::session::Side;
 use crewtap_core::view::coding::{Decoder, End};
 use crewtap_core::wire::postgres::MEDIA_TYPE as POSTGRES;
+use crewtap_core::wire::postgres::media::recorded;
 
 use crate::recorder::Told;
 
@@ -63,6 +64,10 @@ struct Coded {
 pub(super) struct Masking {
     key: DigestKey,
     state: RefCell<State>,
+    /// What the client receives is masked as well, where rules want that.
+    pub(super) is_wired: Cell<bool>,
+    /// It is on record that such rules are not kept.
+    pub(super) is_unkept: Cell<bool>,
 }
 
 struct State {
@@ -78,7 +83,18 @@ impl fmt::Debug for Masking {
 
 impl Masking {
     pub(super) fn new(plan: Arc<Plan>, key: &DigestKey) -> Self {
-        Self { key: key.clone(), state: RefCell::new(State { plan, streams: HashMap::new() }) }
+        let state = RefCell::new(State { plan, streams: HashMap::new() });
+        Self { key: key.clone(), state, is_wired: Cell::new(false), is_unkept: Cell::new(false) }
+    }
+
+    /// What is in force.
+    pub(super) fn plan(&self) -> Arc<Plan> {
+        self.state.borrow().plan.clone()
+    }
+
+    /// What the client gets of what was found in something that this side said.
+    fn reaches(&self, side: Option<Side>) -> Reaches {
+        if self.is_wired.get() && side == Some(Side::Server) { Reaches::Masked } else { Reaches::Clear }
     }
 
     /// Other rules hold from now on: the target is known better.
@@ -88,8 +104,12 @@ impl Masking {
 
     /// What may be shown of a whole text, and what was hidden in it.
     pub(super) fn shown(&self, media_type: &str, bytes: &[u8]) -> Vec<u8> {
-        let plan = self.state.borrow().plan.clone();
-        shown(&plan, media_type, bytes, &mut Finds::new(&self.key))
+        let (plan, mut finds) = (self.plan(), Finds::new(&self.key));
+        // A text can be a statement, whose values are of columns.
+        if media_type.is_empty() || media_type.starts_with("text/plain") {
+            return field(&plan, None, bytes, &mut finds);
+        }
+        shown(&plan, media_type, bytes, &mut finds)
     }
 
     /// The same of a line.
@@ -108,11 +128,12 @@ impl Masking {
         let mut masked = Vec::with_capacity(told.len());
         for one in told {
             let exchange = one.exchange;
+            let reaches = self.reaches(said_by(&one.body));
             let best_effort = matches!(&one.body, Body::Chunk(chunk) if exchange.is_none() && chunk.part.is_none());
             let (one, more) = state.told(one, &mut finds, &self.key);
             masked.push(one);
             masked.extend(more);
-            for found in finds.take(&state.plan) {
+            for found in finds.take(&state.plan, reaches) {
                 let found = Masked { best_effort, ..found };
                 masked.push(Told { exchange, body: found.into(), payload: Cow::Borrowed(b"") });
             }
@@ -143,13 +164,24 @@ impl Masking {
                 told.push(Told { exchange, body: chunk.into(), payload: payload.into() });
             }
             told.extend(stream.lost(exchange));
-            told.extend(finds.take(&plan).into_iter().map(|masked| Told {
+            let side = if key.is_server { Side::Server } else { Side::Client };
+            told.extend(finds.take(&plan, self.reaches(Some(side))).into_iter().map(|masked| Told {
                 exchange,
                 body: masked.into(),
                 payload: Cow::Borrowed(b""),
             }));
         }
         told
+    }
+}
+
+/// Whose words an event's payload is.
+fn said_by(body: &Body) -> Option<Side> {
+    match body {
+        Body::Request(_) => Some(Side::Client),
+        Body::Response(_) => Some(Side::Server),
+        Body::Chunk(chunk) => Some(chunk.side),
+        _ => None,
     }
 }
 
@@ -193,15 +225,18 @@ impl State {
         payload: Cow<'b, [u8]>,
         finds: &mut Finds,
     ) -> Cow<'b, [u8]> {
-        let first = parts.iter_mut().find(|part| !part.follows);
+        let mut first = parts.iter_mut().find(|part| !part.follows);
         let kind = first.as_ref().map_or_else(String::new, |part| part.media_type.clone());
         if !kind.starts_with(POSTGRES) {
             return shown(&self.plan, &kind, &payload, finds).into();
         }
-        let like = Chunk { media_type: Some(kind.clone()), ..Chunk::new(side, 0) };
+        let like = Chunk { media_type: Some(recorded(&kind).into_owned()), ..Chunk::new(side, 0) };
         let key = Key::new(Of::Messages, side);
         let stream = self.streams.entry(key).or_insert_with(|| Stream::new(&kind, like));
         stream.flow.describe(&kind);
+        if let (Some(part), Cow::Owned(recorded)) = (&mut first, recorded(&kind)) {
+            part.media_type = recorded;
+        }
         let len = payload.len();
         let payload = stream.feed(&self.plan, payload, finds);
         if payload.len() != len {
@@ -251,10 +286,14 @@ impl State {
         let plan = self.plan.clone();
         let stream = self.streams.entry(key.clone()).or_insert_with(|| {
             let kind = chunk.media_type.clone().unwrap_or_default();
-            Stream::new(&kind, Chunk { wire: None, end: false, ..chunk.clone() })
+            let media_type = chunk.media_type.as_deref().map(|kind| recorded(kind).into_owned());
+            Stream::new(&kind, Chunk { wire: None, end: false, media_type, ..chunk.clone() })
         });
-        if let Some(kind) = &chunk.media_type {
+        if let Some(kind) = &mut chunk.media_type {
             stream.flow.describe(kind);
+            if let Cow::Owned(recorded) = recorded(kind) {
+                *kind = recorded;
+            }
         }
         let len = payload.len();
         chunk.offset = match stream.coded {

@@ -5,8 +5,28 @@ use std::time::Duration;
 use crewtap_core::action::{Action, Fact, Verb};
 use crewtap_core::bodies::{Classified, Decided};
 use crewtap_core::run::Mode;
-use crewtap_core::target::Resource;
+use crewtap_core::target::{Resource, Target};
 use crewtap_core::verdict::Verdict;
+
+/// What would be said of an action.
+#[derive(Debug)]
+pub struct Foreseen {
+    /// It would wait for a human.
+    pub is_held: bool,
+    /// For the record, where it is not asked for after all.
+    pub decided: Decided,
+}
+
+/// A target, as policy sees it.
+#[derive(Debug)]
+pub(super) struct View {
+    pub(super) target: Target,
+    pub(super) protocol: String,
+    /// Its TLS was opened: it could prove its name.
+    pub(super) opened: bool,
+    pub(super) mode: Mode,
+    pub(super) resource: Resource,
+}
 
 pub(super) fn decided(
     action: Action,

@@ -134,3 +134,27 @@ for piece in (f'\\x01\\x02 pan={five} {five}', f' {five}', f' {four} \\x1b[1m', 
     assert!(text.contains("--iban=******************3000"), "{text}");
     host.verify();
 }
+
+#[test]
+fn canaries_in_names_of_files_are_hidden() {
+    let host = Host::new();
+    let web = server(&host, |asked| {
+        asked.until(b"--\r\n");
+        let name = format!("attachment; filename=\"pay-{CARD}.pdf\"; filename*=UTF-8''pay-%34{}.pdf", &CARD[1..]);
+        asked.answer(format!("HTTP/1.1 200 OK\r\nContent-Disposition: {name}\r\nContent-Length: 0\r\n\r\n"));
+        true
+    });
+    std::fs::write(host.path("upload"), format!("iban {IBAN}\n")).unwrap();
+    let file = format!("file=@{};filename=pay-{CARD}.pdf", host.path("upload").display());
+    let url = format!("http://127.0.0.1:{}/", web.port());
+    let said = succeeded(&host.run(&["curl", "-sS", "-i", "-F", &file, "-F", &format!("key={KEY}"), &url]));
+    assert_eq!(said.matches(CARD).count(), 2, "{said}");
+    let seen = String::from_utf8(web.seen().remove(0)).unwrap();
+    assert!(
+        seen.contains(&format!("filename=\"pay-{CARD}.pdf\"")) && seen.contains(IBAN) && seen.contains(KEY),
+        "{seen}"
+    );
+    assert_absent(&host);
+    assert_eq!(in_store(&host, &CARD[1..]), Vec::<std::path::PathBuf>::new());
+    host.verify();
+}

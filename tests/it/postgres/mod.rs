@@ -17,3 +17,4 @@ mod matrix;
 mod pgbench;
 mod searched;
 mod transparent;
+mod wired;

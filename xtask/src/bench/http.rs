@@ -11,7 +11,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use crewtap_tests::world::cache_dir;
 
-use super::{Line, Place, cpu_seconds, median, streams};
+use super::{Line, Place, cpu_seconds, masked, median, streams};
 use crate::shell::{loudly, quietly};
 
 pub(super) const ORIGIN: &str = "https://127.0.0.1:7810";
@@ -37,6 +37,7 @@ pub struct Peers {
 /// What one load came to.
 #[derive(Clone, Copy, Default)]
 struct Figures {
+    requests: f64,
     per_second: f64,
     p50_us: f64,
     cpu_us: f64,
@@ -48,12 +49,14 @@ struct Figures {
 /// When a program is missing and cannot be installed, or fails.
 pub fn measure(place: &mut Place, rounds: usize, lines: &mut Vec<Line>) -> Result<()> {
     let peers = Peers::start(place)?;
+    masked::prepare(place)?;
     place.start_agent()?;
     for connections in [1, 16, 64] {
         keep_alive(place, &peers, connections, rounds, lines)?;
     }
     new_connections(place, &peers, rounds, lines)?;
     big_body(place, rounds, lines)?;
+    under_masks(place, rounds, lines)?;
     streams::events(place, &peers.directory, rounds, lines)?;
     streams::huge(place, &peers.directory, lines)
 }
@@ -100,6 +103,19 @@ fn new_connections(place: &Place, peers: &Peers, rounds: usize, lines: &mut Vec<
     lines.push(line("H6 new TLS connection, agent CPU", Some(600.0), median(ours), "us"));
     lines.push(line("new TLS connection, our CPU / nginx's", None, median(ratio), "x"));
     Ok(())
+}
+
+/// What masks cost: small answers, and a large one.
+fn under_masks(place: &Place, rounds: usize, lines: &mut Vec<Line>) -> Result<()> {
+    let small = || Ok(wrk(place, Arm::Captured, ORIGIN, 16, &[], 0)?.requests);
+    masked::repeated(place, ("https 1 KiB c16", rounds), lines, small)?;
+    let large = || {
+        let words = ["curl", "-ksS", "-o", "/dev/null", &format!("{ORIGIN}/text")];
+        quietly(&mut Arm::Captured.command(place, &words)).map(|_| 1.0)
+    };
+    #[allow(clippy::cast_precision_loss, reason = "a hundred mebibytes")]
+    let gigabytes = BIG_BYTES as f64 / 1e9;
+    masked::transfer(place, ("100 MiB of text over TLS", gigabytes, rounds), lines, large)
 }
 
 fn big_body(place: &Place, rounds: usize, lines: &mut Vec<Line>) -> Result<()> {
@@ -160,6 +176,7 @@ fn wrk(place: &Place, arm: Arm, url: &str, connections: u32, more: &[&str], betw
         .context("wrk told no requests")?;
     ensure!(requests > 0.0, "no request was answered:\n{said}");
     Ok(Figures {
+        requests,
         per_second: find("Requests/sec:").context("wrk told no rate")?.parse()?,
         p50_us: microseconds(find("50%").context("wrk told no median")?)?,
         cpu_us: spent * 1e6 / requests,

@@ -15,7 +15,7 @@ use anyhow::{Context, Result, ensure};
 use crewtap_tests::postgres::{DATABASE, Postgres, user};
 use crewtap_tests::world::postgres_bin;
 
-use super::{Line, Place, cpu_seconds, median};
+use super::{Line, Place, cpu_seconds, masked, median};
 use crate::shell::quietly;
 
 const POSTGRES: u16 = 7830;
@@ -102,6 +102,7 @@ impl Drop for Directory {
 /// When a program is missing or fails.
 pub fn measure(place: &mut Place, rounds: usize, lines: &mut Vec<Line>) -> Result<()> {
     let mut peers = Peers::start(place)?;
+    masked::prepare(place)?;
     place.start_agent()?;
     peers.idle = idle(place)?;
     lines.push(line("an empty run", None, peers.idle.seconds * 1e3, "ms"));
@@ -114,6 +115,7 @@ pub fn measure(place: &mut Place, rounds: usize, lines: &mut Vec<Line>) -> Resul
         }
     }
     bulk(place, &peers, rounds, lines)?;
+    under_masks(place, &peers, rounds, lines)?;
     durable(place, &peers, relaxed, rounds, lines)
 }
 
@@ -199,6 +201,17 @@ fn bulk(place: &Place, peers: &Peers, rounds: usize, lines: &mut Vec<Line>) -> R
     }
     lines.push(line("P4 peak memory of the agent", Some(64.0), peak_mebibytes(place.agent)?, "MiB"));
     Ok(())
+}
+
+/// What masks cost: small statements, and a large result.
+fn under_masks(place: &Place, peers: &Peers, rounds: usize, lines: &mut Vec<Line>) -> Result<()> {
+    let load = Load { name: "prepared", words: PREPARED, clients: 8 };
+    // Transactions in a second, of loads that are as long as each other.
+    masked::repeated(place, ("prepared c8", rounds), lines, || Ok(pgbench(place, peers, Arm::Captured, load)?.tps))?;
+    let copied = peers.server.query("SELECT sum(length(id::text) + length(pad) + 2) FROM bulk");
+    let gigabytes = copied.parse::<f64>().context("no sum")? / 1e9;
+    let copy = || psql(place, Arm::Captured, "COPY bulk TO STDOUT");
+    masked::transfer(place, ("COPY out of 200 MB", gigabytes, rounds), lines, copy)
 }
 
 /// D1: what durability costs, with the disk as it is in the same minute.

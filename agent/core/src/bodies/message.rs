@@ -109,8 +109,45 @@ impl Chunk {
     }
 }
 
+/// The terminal of an exchange got another size.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Resized {
+    /// Columns, in characters.
+    pub columns: u32,
+    /// Rows, in characters.
+    pub rows: u32,
+}
+
+/// For whom values are hidden.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Apply {
+    /// In the record alone: target and client see the real value.
+    #[default]
+    Record,
+    /// In the record, and in what the client receives: only the target sees the real value.
+    Wire,
+}
+
+impl Apply {
+    /// Its word in files and events.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Record => "record",
+            Self::Wire => "wire",
+        }
+    }
+
+    /// Whether it is for the record alone: what events leave out.
+    #[must_use]
+    pub fn is_record(&self) -> bool {
+        *self == Self::Record
+    }
+}
+
 /// Values were redacted in what was recorded.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Masked {
     /// The mask or rule.
     pub mask: String,
@@ -119,6 +156,9 @@ pub struct Masked {
     /// What was redacted, as `scheme length keyed-digest`, never the value.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub values: Vec<String>,
+    /// From whom it was hidden: in the record in any case.
+    #[serde(default, skip_serializing_if = "Apply::is_record")]
+    pub apply: Apply,
     /// It was found in bytes that nobody here understands: others may have been missed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub best_effort: bool,

@@ -10,8 +10,9 @@ mod tests;
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::lens::{Lens, loose};
+use super::lens::{Lens, is_host, labels, statement};
 use super::plan::{Finds, PlaceId, Plan};
+use super::rule::Place;
 use crate::limits::MASK_STREAM_BYTES_MAX;
 use channel::Channel;
 pub(super) use channel::How;
@@ -30,6 +31,8 @@ pub struct Flow {
     channels: Vec<(u64, Channel)>,
     /// The channel that the text at hand belongs to.
     current: u64,
+    /// What would be decided because it has waited for too long is hidden instead.
+    is_strict: bool,
 }
 
 impl Flow {
@@ -42,7 +45,14 @@ impl Flow {
             read: 0,
             channels: vec![(0, Channel::default())],
             current: 0,
+            is_strict: false,
         }
+    }
+
+    /// The same where nothing may be shown that is not decided: what has waited for too long is hidden.
+    #[must_use]
+    pub fn strict(self) -> Self {
+        Self { is_strict: true, ..self }
     }
 
     /// What follows is described anew.
@@ -67,8 +77,16 @@ impl Flow {
             return shown;
         }
         let mut shown = shown.into_owned();
-        shown.extend(self.finish(plan, finds));
+        shown.extend(if self.is_strict { self.bury(plan, finds) } else { self.finish(plan, finds) });
         Cow::Owned(shown)
+    }
+
+    /// Decides now: what is undecided is hidden, whatever it is.
+    pub(super) fn bury(&mut self, plan: &Plan, finds: &mut Finds) -> Vec<u8> {
+        let mut held = Cow::Owned(std::mem::take(&mut self.held));
+        self.channels.iter().for_each(|(_, channel)| channel.bury(&mut held));
+        self.held = held.into_owned();
+        self.finish(plan, finds)
     }
 
     /// No more comes: the rest of what can be shown.
@@ -131,13 +149,37 @@ impl Texts {
     pub(super) fn hide(mut self, plan: &Plan, all: &mut Cow<'_, [u8]>, texts: &[Range<usize>], finds: &mut Finds) {
         let mut sink = Sink { plan, channels: &mut self.0, current: 0, key: 0 };
         for text in texts {
-            loose(all, text.clone(), &mut sink);
+            statement(all, text.clone(), &mut sink);
             sink.cut();
         }
         for (_, channel) in &mut self.0 {
             channel.decide(plan, all, true, finds);
         }
+        // Once more names of hosts, label by label; what was found is stars by now.
+        let hosts = texts.iter().filter(|text| all.get((*text).clone()).is_some_and(is_host));
+        let mut labelled = Self::default();
+        let mut sink = Sink { plan, channels: &mut labelled.0, current: 0, key: 0 };
+        for host in hosts {
+            labels(all, host.clone(), &mut sink);
+            sink.cut();
+        }
+        for (_, channel) in &mut labelled.0 {
+            channel.decide(plan, all, true, finds);
+        }
     }
+}
+
+/// A whole message of DNS, as it may be shown.
+#[must_use]
+pub fn dns_shown(plan: &Plan, message: &[u8], finds: &mut Finds) -> Vec<u8> {
+    let pass = |joint: u8, bytes: &[u8], finds: &mut Finds| {
+        let mut flow = Flow { lens: Lens::Dns(joint), ..Flow::new("") };
+        let mut shown = flow.feed(plan, bytes, finds).into_owned();
+        shown.append(&mut flow.finish(plan, finds));
+        shown
+    };
+    let dotted = pass(b'.', message, finds);
+    pass(b' ', &dotted, finds)
 }
 
 /// A text that is whole, as it may be shown: as long as it was.
@@ -147,6 +189,26 @@ pub fn shown(plan: &Plan, media_type: &str, bytes: &[u8], finds: &mut Finds) -> 
     let mut shown = flow.feed(plan, bytes, finds).into_owned();
     shown.append(&mut flow.finish(plan, finds));
     shown
+}
+
+/// A whole field, as it may be shown where it stands in a place that rules can be about.
+#[must_use]
+pub fn field(plan: &Plan, place: Option<&Place>, bytes: &[u8], finds: &mut Finds) -> Vec<u8> {
+    let Texts(mut channels) = Texts::default();
+    let mut sink = Sink { plan, channels: &mut channels, current: 0, key: 0 };
+    let found = place.and_then(|place| plan.place(place));
+    if let Some(place) = found {
+        sink.begin(place);
+    }
+    statement(bytes, 0..bytes.len(), &mut sink);
+    if found.is_some() {
+        sink.end();
+    }
+    let mut all = Cow::Borrowed(bytes);
+    for (_, channel) in &mut channels {
+        channel.decide(plan, &mut all, true, finds);
+    }
+    all.into_owned()
 }
 
 /// Where a lens puts text.

@@ -29,7 +29,7 @@ impl Shown {
     #[must_use]
     pub fn masked(&self) -> Option<Masked> {
         let values = self.values.iter().map(ToString::to_string).collect();
-        (self.count > 0).then(|| Masked { mask: "credentials".into(), count: self.count, values, best_effort: false })
+        (self.count > 0).then(|| Masked { mask: "credentials".into(), count: self.count, values, ..Masked::default() })
     }
 }
 

@@ -13,9 +13,11 @@ pub mod flow;
 pub mod http;
 mod lens;
 mod names;
+pub mod outgoing;
 pub mod plan;
 pub mod rule;
 pub mod set;
 pub mod stream;
+pub mod tails;
 
 pub use digest::{Digest, DigestKey};

@@ -3,10 +3,11 @@
 //! Owns what is hidden and what is told of it. Never finds by itself, and never holds a value.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use super::detect::{Detectors, RuleError};
 use super::digest::DigestKey;
-use super::rule::{JsonStep, Kind, Place, Rule, RuleNumber, What};
+use super::rule::{Apply, JsonStep, Kind, Place, Rule, RuleNumber, What};
 use crate::bodies::Masked;
 use crate::limits::REDACTED_VALUES_MAX;
 
@@ -26,6 +27,8 @@ pub struct Plan {
     pub(super) headers: HashMap<String, PlaceId>,
     pub(super) paths: Vec<(Vec<JsonStep>, PlaceId)>,
     is_empty: bool,
+    /// The rules among them that hide from the client, too.
+    wire: Option<Arc<Self>>,
 }
 
 /// A place that rules are about.
@@ -45,16 +48,33 @@ pub(super) struct Placed {
 struct Known {
     name: String,
     keep: usize,
+    apply: Apply,
     /// Blanks, hyphens and dots are no part of its values.
     is_grouped: bool,
 }
 
 impl Plan {
-    /// Compiles rules.
+    /// Compiles rules for a target that the catalog does not know.
     ///
     /// # Errors
     /// When one is malformed or can never fire.
     pub fn compile(rules: &[(RuleNumber, &Rule)]) -> Result<Self, RuleError> {
+        Self::compile_for(None, rules)
+    }
+
+    /// Compiles rules for a target of the catalog.
+    ///
+    /// # Errors
+    /// When one is malformed or can never fire.
+    pub fn compile_for(target: Option<&str>, rules: &[(RuleNumber, &Rule)]) -> Result<Self, RuleError> {
+        let is_wire = |rule: &Rule| rule.apply_for(target) == Apply::Wire;
+        let wire: Vec<(RuleNumber, &Rule)> = rules.iter().copied().filter(|(_, rule)| is_wire(rule)).collect();
+        let mut plan = Self::compiled(target, rules)?;
+        plan.wire = if wire.is_empty() { None } else { Some(Arc::new(Self::compiled(target, &wire)?)) };
+        Ok(plan)
+    }
+
+    fn compiled(target: Option<&str>, rules: &[(RuleNumber, &Rule)]) -> Result<Self, RuleError> {
         let mut plan = Self { is_empty: rules.is_empty(), ..Self::default() };
         let mut placed: BTreeMap<(u8, String), Numbered<'_>> = BTreeMap::new();
         let mut paths: Vec<(&Vec<JsonStep>, Numbered<'_>)> = Vec::new();
@@ -63,7 +83,8 @@ impl Plan {
                 rule.what,
                 What::Kind(Kind::Card | Kind::Iban | Kind::Ssn | Kind::Phone | Kind::NationalId | Kind::PrivateKey)
             );
-            plan.rules.insert(*number, Known { name: rule.name.clone(), keep: rule.keep_last, is_grouped });
+            let apply = rule.apply_for(target);
+            plan.rules.insert(*number, Known { name: rule.name.clone(), keep: rule.keep_last, apply, is_grouped });
             for place in &rule.places {
                 match place {
                     Place::Column(name) => placed.entry((0, name.clone())).or_default().push((*number, rule)),
@@ -94,6 +115,15 @@ impl Plan {
         Ok(PlaceId(self.places.len() - 1))
     }
 
+    /// The place, where rules are about it.
+    pub(super) fn place(&self, place: &Place) -> Option<PlaceId> {
+        match place {
+            Place::Column(name) => self.columns.get(name).copied(),
+            Place::Header(name) => self.headers.get(name).copied(),
+            Place::Json(path) => self.paths.iter().find(|(known, _)| known == path).map(|(_, place)| *place),
+        }
+    }
+
     pub(super) fn placed(&self, place: PlaceId) -> Option<&Placed> {
         self.places.get(place.0)
     }
@@ -110,6 +140,18 @@ impl Plan {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.is_empty
+    }
+
+    /// Whether rules are about columns.
+    #[must_use]
+    pub fn has_columns(&self) -> bool {
+        !self.columns.is_empty()
+    }
+
+    /// What is hidden from the client, too; none where nothing is.
+    #[must_use]
+    pub fn wire(&self) -> Option<&Arc<Self>> {
+        self.wire.as_ref()
     }
 
     /// How many last letters and digits of a value stay that is hidden as a whole.
@@ -167,19 +209,41 @@ impl Finds {
         }
     }
 
+    /// Nothing of it will be told.
+    pub(super) fn clear(&mut self) {
+        self.found.clear();
+    }
+
     /// Whether there is nothing to tell.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.found.is_empty()
     }
 
-    /// One event for each rule.
-    pub fn take(&mut self, plan: &Plan) -> Vec<Masked> {
+    /// One event for each rule. `reaches` says what becomes of them: whether the client gets what is found.
+    pub fn take(&mut self, plan: &Plan, reaches: Reaches) -> Vec<Masked> {
         let found = std::mem::take(&mut self.found);
-        let name = |rule| plan.rules.get(&rule).map_or_else(String::new, |known| known.name.clone());
-        found
-            .into_iter()
-            .map(|(rule, (count, values))| Masked { mask: name(rule), count, values, best_effort: false })
-            .collect()
+        let masked = |(rule, (count, values))| {
+            let known = plan.rules.get(&rule);
+            let apply = known.map_or(Apply::Record, |known| known.apply);
+            let apply = if reaches == Reaches::Masked { apply } else { Apply::Record };
+            Masked {
+                mask: known.map_or_else(String::new, |known| known.name.clone()),
+                count,
+                values,
+                apply,
+                best_effort: false,
+            }
+        };
+        found.into_iter().map(masked).collect()
     }
+}
+
+/// What the other side gets of what is found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reaches {
+    /// All of it, whatever rules say.
+    Clear,
+    /// What rules let it.
+    Masked,
 }

@@ -4,6 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::bodies::Apply;
+
 /// A number for a rule within one set of masks.
 pub type RuleNumber = u16;
 
@@ -18,6 +20,8 @@ pub struct Rule {
     pub places: Vec<Place>,
     /// For whom the values are hidden.
     pub apply: Apply,
+    /// Names of the catalog's targets whose clients do not get the values either, where [`Apply::Wire`] is not for all.
+    pub wire_targets: Vec<String>,
     /// How many of a value's last letters and digits stay readable. Never more than a quarter of them.
     pub keep_last: usize,
     /// Whether it holds for targets that do not name it.
@@ -106,15 +110,6 @@ pub enum JsonStep {
     Deep,
 }
 
-/// For whom values are hidden.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Apply {
-    /// In the record alone: target and client see the real value.
-    #[default]
-    Record,
-}
-
 impl Kind {
     /// All there are.
     pub const ALL: [Self; 11] = [
@@ -174,10 +169,19 @@ impl Rule {
             what: What::Kind(kind),
             places: Vec::new(),
             apply: Apply::Record,
+            wire_targets: Vec::new(),
             keep_last: kind.keeps_last(),
             enabled: kind.is_default(),
             targets: Vec::new(),
             tags: Vec::new(),
         }
+    }
+
+    /// For whom the values of a target are hidden; none is one that the catalog does not know.
+    #[must_use]
+    pub fn apply_for(&self, target: Option<&str>) -> Apply {
+        let is_meant =
+            self.wire_targets.is_empty() || self.wire_targets.iter().any(|name| Some(name.as_str()) == target);
+        if is_meant { self.apply } else { Apply::Record }
     }
 }

@@ -36,6 +36,8 @@ struct Said {
     targets: usize,
     /// `tags`.
     tags: usize,
+    /// `wire_targets`.
+    wire_targets: usize,
 }
 
 /// Masks that cannot be used: all that is wrong with them.

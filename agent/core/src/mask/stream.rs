@@ -103,7 +103,7 @@ impl Redactor {
         let count = self.ledger.count().saturating_sub(self.told);
         self.told = self.ledger.count();
         let values = self.ledger.take().iter().map(ToString::to_string).collect();
-        (count > 0).then(|| Masked { mask: "credentials".into(), count, values, best_effort: false })
+        (count > 0).then(|| Masked { mask: "credentials".into(), count, values, ..Masked::default() })
     }
 
     /// Hands over the complete values, which makes room for more.

@@ -1,11 +1,15 @@
 //! `crewtap masks check`: what is wrong with a file of masks.
 
+use std::collections::BTreeSet;
+
+use crewtap_core::mask::rule::Apply;
 use crewtap_core::mask::set::{File, MaskFault, Masks};
 use crewtap_core::policy::catalog::Catalog;
 use serde::Serialize;
 
 use crate::cli::screen::{Screen, Style, counted, safe};
 use crate::config::{Config, ConfigError};
+use crate::proto;
 
 /// One finding.
 #[derive(Serialize)]
@@ -47,6 +51,9 @@ pub(super) fn print(config: &Config, catalog: &Catalog, screen: &mut Screen) -> 
             screen.line(&format!("{}:{}: {weight}: {}", safe(&file), flaw.line, safe(&flaw.what)))?;
         }
     }
+    if let Some(masks) = &masks {
+        unkept(masks, catalog, screen)?;
+    }
     let rules = || masks.iter().flat_map(Masks::rules);
     let summary = Summary {
         masks: rules().count(),
@@ -66,4 +73,35 @@ pub(super) fn print(config: &Config, catalog: &Catalog, screen: &mut Screen) -> 
     };
     screen.line(&verdict)?;
     Ok(flaws.is_empty())
+}
+
+/// Says for which targets of the catalog masks cannot be kept on the wire. They hold in the record, so it is no fault.
+fn unkept(masks: &Masks, catalog: &Catalog, screen: &mut Screen) -> anyhow::Result<()> {
+    for entry in catalog.entries().iter().filter(|entry| !proto::MASKED_FOR_CLIENTS.contains(&entry.protocol.as_str()))
+    {
+        let tags: BTreeSet<String> = entry.tags.iter().cloned().collect();
+        let rules = masks.for_target(Some(&entry.name), &tags, &entry.masks);
+        let wired: Vec<&str> = rules
+            .iter()
+            .filter(|(_, rule)| rule.apply_for(Some(&entry.name)) == Apply::Wire)
+            .map(|(_, rule)| rule.name.as_str())
+            .collect();
+        if wired.is_empty() {
+            continue;
+        }
+        let text = format!(
+            "`apply = \"wire\"` of {} cannot be kept for [target.{}], which speaks {}: it holds in the record, and mode enforce \
+             refuses the connection",
+            wired.join(", "),
+            entry.name,
+            entry.protocol
+        );
+        if screen.json {
+            screen.json(&Finding { weight: "note", file: "-", line: 0, text: &text })?;
+        } else {
+            let weight = screen.styled("note", Style::Heading);
+            screen.line(&format!("{weight}: {}", safe(&text)))?;
+        }
+    }
+    Ok(())
 }

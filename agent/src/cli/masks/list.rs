@@ -6,8 +6,9 @@ use crewtap_core::policy::catalog::Catalog;
 use serde::Serialize;
 
 use super::in_force;
-use crate::cli::screen::Screen;
+use crate::cli::screen::{Screen, Style};
 use crate::cli::table::{Align, Table};
+use crate::proto;
 
 /// One rule of a list.
 #[derive(Debug, Serialize)]
@@ -22,6 +23,8 @@ struct Row<'m> {
     #[serde(rename = "where")]
     places: Vec<String>,
     apply: Apply,
+    /// Targets whose clients do not get the values, where that is not for all.
+    wire_targets: &'m [String],
     keep_last: usize,
     enabled: bool,
     targets: &'m [String],
@@ -53,12 +56,19 @@ impl<'m> Row<'m> {
             looks_for,
             places: rule.places.iter().map(Place::to_string).collect(),
             apply: rule.apply,
+            wire_targets: &rule.wire_targets,
             keep_last: rule.keep_last,
             enabled: rule.enabled,
             targets: &rule.targets,
             tags: &rule.tags,
             named_by: naming.map(|entry| entry.name.as_str()).collect(),
         }
+    }
+
+    /// From whom values are hidden.
+    fn applies(&self) -> String {
+        let apply = self.apply.as_str();
+        if self.wire_targets.is_empty() { apply.into() } else { format!("{apply} for {}", self.wire_targets.join(" ")) }
     }
 
     /// For whom it holds.
@@ -118,15 +128,21 @@ pub(super) fn print(
             screen.json(&row)?;
             continue;
         }
-        let apply = match row.apply {
-            Apply::Record => "record",
-        };
+        let apply = row.applies();
         let places = if row.places.is_empty() { "anywhere".to_owned() } else { row.places.join(" ") };
         let holds_for = row.holds_for();
-        table.row([row.name.to_owned(), row.looks_for, places, apply.into(), row.keep_last.to_string(), holds_for]);
+        table.row([row.name.to_owned(), row.looks_for, places, apply, row.keep_last.to_string(), holds_for]);
     }
     if !screen.json && !rules.is_empty() {
         table.print(screen)?;
+        if rules.iter().any(|rule| rule.apply == Apply::Wire) {
+            let protocols = proto::MASKED_FOR_CLIENTS.join(" and ");
+            let note = format!(
+                "wire: hidden from the client, too, where {protocols} is spoken; elsewhere in the record alone, and enforce refuses"
+            );
+            let note = screen.styled(&note, Style::Faint);
+            screen.line(&note)?;
+        }
     }
     Ok(!rules.is_empty())
 }

@@ -46,7 +46,7 @@ impl Files {
         let (masks, catalog) = self.parsed();
         let rules = in_force(&masks, &catalog, target).unwrap();
         let place = place.map(|place| Place::parse(place).unwrap());
-        printed(view, |screen| trial::print(&masks, &rules, place.as_ref(), text, screen))
+        printed(view, |screen| trial::print(&masks, (target, &rules), place.as_ref(), text, screen))
     }
 }
 
@@ -97,7 +97,7 @@ fn a_field_of_which_all_is_hidden_shows_no_more_than_a_quarter() {
     let files = Files::new(MASKS);
     let try_it = |text: &str| files.tried(&UTC, Some("orders-db"), Some("column:Note"), text.as_bytes());
     let (found, said) = try_it("grüße-12345678\n");
-    assert!(found && said.starts_with("************78\n\nMASK  LINE  AT  LENGTH  KEPT\n"), "{said}");
+    assert!(found && said.starts_with("**************78\n\nMASK  LINE  AT  LENGTH  KEPT\n"), "{said}");
     assert!(said.contains("note     1   0      16     2\n1 value in 16 bytes: note 1\n"), "{said}");
     assert!(try_it("ab-c1-2").1.starts_with("******2\n"), "{}", try_it("ab-c1-2").1);
     let (found, said) = files.tried(&UTC, Some("orders-db"), None, b"nothing\x1b here\n");
@@ -120,8 +120,6 @@ fn finds_are_hidden_in_their_lines_and_counted() {
     let text = "a: 4111\nb: grüß4111\nc\n-----\n=====\n".as_bytes();
     let hit = |rule, start, end, keep| Hit { rule, start, end, keep };
     let hits = [hit(0, 3, 7, 2), hit(1, 11, 21, 4), hit(0, 24, 35, 0)];
-    let hidden = trial::hidden(text, &hits);
-    assert_eq!(String::from_utf8(hidden).unwrap(), "a: **11\nb: ****4111\nc\n*****\n*****\n");
     let rows = trial::Row::all(&hits, &masks, text);
     assert_eq!(rows.iter().map(|row| (row.mask, row.line)).collect::<Vec<_>>(), [("iban", 1), ("ssn", 2), ("iban", 4)]);
 }
@@ -131,4 +129,24 @@ fn a_text_is_read_from_its_file() {
     let files = Files::new(MASKS);
     assert_eq!(read(Some(&files.dir.path().join("masks.toml"))).unwrap(), MASKS.as_bytes());
     assert!(read(Some(Path::new("/nonexistent/x"))).unwrap_err().to_string().contains("cannot read /nonexistent/x"));
+}
+
+#[test]
+fn what_cannot_be_kept_for_clients_is_told() {
+    let files = Files::new("[mask.card]\napply = 'wire'\n[mask.iban]\napply = 'wire'\nwire_targets = ['orders-db']\n");
+    std::fs::write(
+        files.dir.path().join("t.toml"),
+        "[target.orders-db]\nmatch = { host = ['db.internal'] }\nprotocol = 'postgres'\n\
+         [target.bastion]\nmatch = { host = ['bastion.internal'] }\nprotocol = 'ssh'\n",
+    )
+    .unwrap();
+    let (is_right, said) = files.checked(&UTC);
+    assert!(is_right, "{said}");
+    assert!(
+        said.contains("note: `apply = \"wire\"` of card cannot be kept for [target.bastion], which speaks ssh"),
+        "{said}"
+    );
+    let (masks, catalog) = files.parsed();
+    let (_, said) = printed(&UTC, |screen| list::print(&masks, &catalog, None, screen));
+    assert!(said.contains("wire for orders-db") && said.contains("where http and postgres is spoken"), "{said}");
 }

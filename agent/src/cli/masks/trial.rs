@@ -5,6 +5,9 @@
 use std::collections::BTreeMap;
 
 use crewtap_core::mask::detect::{Detectors, Edges, Hit};
+use crewtap_core::mask::digest::DigestKey;
+use crewtap_core::mask::flow::field;
+use crewtap_core::mask::plan::{Finds, Plan};
 use crewtap_core::mask::rule::{Place, Rule, RuleNumber, What};
 use crewtap_core::mask::set::Masks;
 use serde::Serialize;
@@ -41,7 +44,7 @@ struct Summary<'m> {
 /// When a rule cannot be compiled, or nothing can be printed.
 pub(super) fn print(
     masks: &Masks,
-    rules: &[(RuleNumber, &Rule)],
+    (target, rules): (Option<&str>, &[(RuleNumber, &Rule)]),
     place: Option<&Place>,
     text: &[u8],
     screen: &mut Screen,
@@ -53,12 +56,15 @@ pub(super) fn print(
     let hits = found(&here, text)?;
     let rows = Row::all(&hits, masks, text);
     let elsewhere: Vec<&str> = elsewhere.iter().map(|(_, rule)| rule.name.as_str()).collect();
-    let hidden = hidden(text, &hits);
+    // As the record would keep it: by the same way, not by the finds.
+    let plan = Plan::compile_for(target, rules)?;
+    let hidden = field(&plan, place, text, &mut Finds::new(&DigestKey::new(&[0; 32])));
+    let is_hidden = hidden != text;
     if screen.json {
         rows.iter().try_for_each(|row| screen.json(row))?;
         let text = String::from_utf8_lossy(&hidden).into_owned();
         screen.json(&Summary { text, finds: rows.len(), elsewhere })?;
-        return Ok(!rows.is_empty());
+        return Ok(!rows.is_empty() || is_hidden);
     }
     String::from_utf8_lossy(&hidden).lines().try_for_each(|line| screen.line(&safe(line)))?;
     screen.line("")?;
@@ -68,7 +74,7 @@ pub(super) fn print(
         let note = screen.styled(&safe(&note), Style::Faint);
         screen.line(&note)?;
     }
-    Ok(!rows.is_empty())
+    Ok(!rows.is_empty() || is_hidden)
 }
 
 /// The finds in a table, and how many there are of each.
@@ -132,23 +138,4 @@ fn kept(text: &[u8], last: usize) -> usize {
     let wanted = last.min(text.iter().filter(is_counted).count() / 4);
     let places = text.iter().rev().enumerate().filter(|(_, byte)| byte.is_ascii_alphanumeric());
     places.take(wanted).last().map_or(0, |(behind, _)| behind + 1)
-}
-
-/// The text with a `*` for each character that is hidden; its lines stay.
-pub(super) fn hidden(text: &[u8], hits: &[Hit]) -> Vec<u8> {
-    let mut shown = Vec::with_capacity(text.len());
-    let mut hits = hits.iter().peekable();
-    for (at, byte) in text.iter().enumerate() {
-        while hits.next_if(|hit| hit.end <= at).is_some() {}
-        let is_hidden = hits.peek().is_some_and(|hit| (hit.start..hit.end.saturating_sub(hit.keep)).contains(&at));
-        // Bytes of UTF-8 behind the first of a character.
-        let is_rest = (0x80..0xc0).contains(byte);
-        match byte {
-            _ if !is_hidden => shown.push(*byte),
-            b'\n' | b'\r' => shown.push(*byte),
-            _ if is_rest => {}
-            _ => shown.push(b'*'),
-        }
-    }
-    shown
 }

@@ -9,7 +9,6 @@ use crewtap_core::target::{Resource, Target};
 use crewtap_core::wire::dns::{Message, first_question};
 
 use super::view::Asked;
-use crate::clock;
 use crate::gate::Question;
 use crate::runs::Run;
 use crate::session::Ground;
@@ -29,7 +28,7 @@ pub(super) fn judge(ground: &Ground, run: &Run, asked: &Asked, message: &[u8]) -
     let resource = found.map_or_else(|| Resource::uncatalogued(target.address), |found| found.entry.resource());
     let mut action = action(message);
     action.facts.extend(target.facts());
-    action.facts.extend(ground.zone.facts(clock::now().wall_ns));
+    action.facts.extend(ground.facts(run));
     let question = Question {
         run: run.id,
         // Look-ups over UDP belong to no session.

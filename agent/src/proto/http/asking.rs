@@ -14,12 +14,14 @@ use crewtap_core::verdict::Effect;
 use crewtap_core::view::coding::{Decoder, End};
 use crewtap_core::wire::http::{Refusal, RequestHead, Step};
 use crewtap_core::wire::llm::{self, Asked, UNPARSED};
+use zeroize::Zeroizing;
 
 use super::ahead::{self, Ahead, Sight};
 use super::burst::Burst;
 use super::held::Held;
 use super::refusal::Problem;
 use super::told::Teller;
+use super::wired::Wired;
 use super::{Credentials, Exchanges};
 use crate::gate::{Content, Passage};
 use crate::recorder::Told;
@@ -73,6 +75,9 @@ impl Exchanges<'_> {
         let mut ahead = self.ahead.take().unwrap_or_else(Ahead::new);
         let sight = ahead.look(bytes, self.session.holding().body_max);
         let head = ahead.head.clone().and_then(|at| Some((RequestHead::parse(bytes.get(at.clone())?).ok()?, at)));
+        if let (Some((head, _)), Some(wired)) = (&head, &mut self.wired) {
+            wired.asked(head.version);
+        }
         let Some((head, at)) = head else {
             let course = if sight == Sight::Wrong { Course::Step } else { Course::Pause(Next::More) };
             self.ahead = (sight != Sight::Wrong).then_some(ahead);
@@ -256,8 +261,13 @@ impl Exchanges<'_> {
 
     /// What is covered and was decided goes to the target, with the catalog's credentials in its head.
     fn send(&mut self, burst: &mut Burst<'_>, head: &Range<usize>) {
-        if let Some(injections) = self.injections.leased() {
-            let rewritten = injections.rewrite(burst.waiting().get(head.clone()).unwrap_or_default());
+        let bytes = burst.waiting().get(head.clone()).unwrap_or_default();
+        let mut rewritten = self.injections.leased().map(|injections| injections.rewrite(bytes));
+        if self.wired.is_some() {
+            let asked = Wired::request(rewritten.as_deref().map_or(bytes, Vec::as_slice));
+            rewritten = Some(Zeroizing::new(asked));
+        }
+        if let Some(rewritten) = rewritten {
             burst.forward.pass(head.start);
             burst.forward.replace(head.len(), &rewritten);
         }

@@ -8,6 +8,7 @@ mod ahead;
 mod asking;
 mod burst;
 mod foreign;
+mod forward;
 mod held;
 mod host;
 mod inject;
@@ -15,6 +16,7 @@ mod refusal;
 mod scrub;
 mod steps;
 mod told;
+mod wired;
 
 use std::borrow::Cow;
 
@@ -43,6 +45,7 @@ use inject::Injections;
 pub use refusal::refused_connection;
 use scrub::Scrubbed;
 use told::Teller;
+use wired::Wired;
 
 /// The row of the table.
 pub const DRIVER: Driver = Driver {
@@ -79,6 +82,7 @@ async fn serve(session: &Session, legs: Legs) -> End {
         continued: None,
         injections,
         upgraded: None,
+        wired: Wired::new(session),
     };
     let end = relay::relay(session, &mut tap, (&client, first), (&target, First::default())).await;
     tap.finish();
@@ -153,6 +157,8 @@ struct Exchanges<'s> {
     injections: Credentials,
     /// After 101 or a tunnel is open, or when it never was HTTP: bytes that are relayed as they are.
     upgraded: Option<Redacted<'s>>,
+    /// What the client receives, where masks hide values from it.
+    wired: Option<Wired<'s>>,
 }
 
 impl Tap for Exchanges<'_> {
@@ -183,9 +189,12 @@ impl Tap for Exchanges<'_> {
             burst.tell(0, dropped(rest), b"");
         }
         if side == Side::Server && self.injections.leased().is_some() {
-            self.let_go(&mut burst);
+            self.let_go(&mut burst)?;
         }
         let ended = self.conversation.end(side);
+        if side == Side::Server {
+            self.let_out(&mut burst, ended.completed.is_some() && farewell != Farewell::Cut)?;
+        }
         // A body that the end completes is complete only where the end is one: TLS says so, or it was cut off.
         let (whole, cut) = if farewell == Farewell::Cut { (None, ended.completed) } else { (ended.completed, None) };
         if let Some(exchange) = whole {
@@ -238,6 +247,7 @@ impl Exchanges<'_> {
                 }
             }
             let rest = burst.rest();
+            let before = self.wired.is_some().then(|| self.conversation.clone());
             let step = match self.conversation.next(side, rest) {
                 Ok(step) => step,
                 // What came before it goes its way first.
@@ -256,8 +266,16 @@ impl Exchanges<'_> {
                 }
                 step => {
                     self.may_switch(&step)?;
+                    if let Some(why) = self.unmaskable(&step) {
+                        // What came before it goes its way first.
+                        match before.filter(|_| !burst.is_empty()) {
+                            Some(before) => self.conversation = before,
+                            None => return Err(self.refuse_answer(&step, rest, &why)?),
+                        }
+                        break Next::Again;
+                    }
                     self.step(side, &step, rest, &mut burst);
-                    self.forward(side, &step, &mut burst);
+                    self.forward(side, &step, &mut burst)?;
                 }
             }
         };
@@ -266,39 +284,25 @@ impl Exchanges<'_> {
     }
 
     /// Content that could have been the beginning of a secret, and was not.
-    fn let_go(&mut self, burst: &mut Burst<'_>) {
+    fn let_go(&mut self, burst: &mut Burst<'_>) -> Result<(), Blocked> {
         while let Ok(step @ (Step::Body { .. } | Step::Framing { .. })) =
             self.conversation.next(Side::Server, burst.rest())
         {
             self.step(Side::Server, &step, burst.rest(), burst);
-            burst.pass();
+            self.forward(Side::Server, &step, burst)?;
         }
+        Ok(())
     }
 
     /// Whether each request is looked at before it is forwarded.
     fn is_judged(&self) -> bool {
-        !self.session.is_open(&self.target) || !matches!(self.injections, Credentials::Own)
+        !self.session.is_open(&self.target) || !matches!(self.injections, Credentials::Own) || self.wired.is_some()
     }
 
     /// Whether content of a request is on its way.
     fn is_sending(&self) -> bool {
         let waits = self.held.is_some() || self.refusing.is_some() || self.swallows;
         !waits && self.conversation.is_in_content(Side::Client)
-    }
-
-    /// What becomes of the bytes of a step.
-    fn forward(&mut self, side: Side, step: &Step<'_>, burst: &mut Burst<'_>) {
-        match step {
-            Step::End { .. } if side == Side::Client => self.swallows = false,
-            _ if side == Side::Client && self.swallows => burst.discard(),
-            // The client has had ours.
-            Step::ResponseHead { exchange, head, interim: true, .. }
-                if head.status == 100 && self.continued == Some(*exchange) =>
-            {
-                burst.discard();
-            }
-            _ => burst.pass(),
-        }
     }
 
     /// What a protocol that nobody here reads would carry could be anything, more requests too (h2c): only what is no way to

@@ -64,6 +64,15 @@ impl Problem {
         Self::new(502, "credential", "the credential for this target cannot be used; its owner finds why in the record")
     }
 
+    /// Masks hide values from the client, and cannot look into the answer.
+    pub(super) fn unmaskable(why: &str) -> Self {
+        Self::new(
+            502,
+            "masks",
+            format!("values in the target's answer are masked, and it cannot be looked into: {why}"),
+        )
+    }
+
     /// The target would say what the client must not see.
     pub(super) fn echoed() -> Self {
         Self::new(403, "credential", "TRACE would show the credential that crewtap puts in")
@@ -75,6 +84,7 @@ impl Problem {
             "approval" => "crewtap: not approved",
             "approval-pending" => "crewtap: waits for an approval",
             "too-large" => "crewtap: too large to be approved",
+            "masks" => "crewtap: an answer that cannot be masked",
             "misdirected" => "crewtap: another host",
             _ => "crewtap: no credential",
         }

@@ -1,9 +1,13 @@
 //! What the target says: which exchange it belongs to, and what came of that.
 //!
-//! Owns what is put in the place of the target's words: the error of a refused statement, and the cancel key.
+//! Owns what is put in the place of the target's words: the error of a refused statement, the cancel key, and stars where masks
+//! hide values from the client.
+
+use std::borrow::Cow;
 
 use crewtap_core::bodies::Note;
 use crewtap_core::limits::{FACT_TEXT_MAX, POSTGRES_PIPELINE_MAX};
+use crewtap_core::mask::outgoing::Outgoing;
 use crewtap_core::run::Mode;
 use crewtap_core::session::Side;
 use crewtap_core::wire::postgres::message::Report;
@@ -29,18 +33,44 @@ impl Statements<'_> {
         self.attach_piece(burst, number, !matches!(step, Step::Piece { first: false, .. }));
         let state = self.exchanges.entry(number).or_default();
         match step {
-            Step::Rows { rows, .. } => {
+            Step::Rows { .. } | Step::Piece { tag: b'D', first: true, .. } => {
                 if state.media_type().is_none() {
-                    state.columns(self.conversation.columns(*exchange));
+                    state.columns(self.conversation.columns(*exchange), self.masks_columns);
                 }
-                state.rows(*rows);
+                state.rows(if let Step::Rows { rows, .. } = step { *rows } else { 1 });
+                if let (Some(outgoing), Some(media_type)) = (&mut self.outgoing, state.media_type()) {
+                    outgoing.describe(media_type);
+                }
             }
-            Step::Piece { tag: b'D', first: true, .. } => state.rows(1),
             Step::Answer { answer, len, .. } => return self.answered(burst, number, *exchange, answer, *len),
             _ => {}
         }
-        burst.pass(step.len());
+        self.pass(burst, step.len());
         Ok(None)
+    }
+
+    /// The target's next bytes go to the client, as masks let them.
+    fn pass(&mut self, burst: &mut Burst<'_>, len: usize) {
+        let Some(outgoing) = self.outgoing.as_mut().filter(|_| !self.entering) else { return burst.pass(len) };
+        match outgoing.content(burst.rest().get(..len).unwrap_or_default()) {
+            Cow::Borrowed(shown) if shown.len() == len => burst.pass(len),
+            shown => burst.replace(len, &shown, None),
+        }
+    }
+
+    /// What masks have held back goes to the client: no value goes on in what follows.
+    pub(super) fn let_go(&mut self) -> Vec<u8> {
+        self.outgoing.as_mut().map(Outgoing::finish).unwrap_or_default()
+    }
+
+    /// Words of ours go in the place of the target's.
+    fn replace(&mut self, burst: &mut Burst<'_>, len: usize, ours: &[u8], shown: &[u8]) {
+        let held = self.let_go();
+        if held.is_empty() {
+            return burst.replace(len, ours, Some(shown));
+        }
+        burst.replace(0, &held, None);
+        burst.replace(len, ours, Some(shown));
     }
 
     fn answered(
@@ -53,9 +83,10 @@ impl Statements<'_> {
     ) -> Result<Option<Next>, Blocked> {
         let state = self.exchanges.entry(number).or_default();
         match answer {
-            Answer::Columns(_) => state.columns(self.conversation.columns(exchange)),
+            Answer::Columns(_) => state.columns(self.conversation.columns(exchange), self.masks_columns),
             Answer::Complete(complete) => {
-                state.columns(self.conversation.columns(exchange).filter(|_| state.media_type().is_none()));
+                let unknown = state.media_type().is_none();
+                state.columns(self.conversation.columns(exchange).filter(|_| unknown), self.masks_columns);
                 state.complete(complete);
             }
             Answer::Suspended => (state.answered, state.suspended) = (true, true),
@@ -69,7 +100,7 @@ impl Statements<'_> {
                     && fails_as_sent(report)
                 {
                     let ours = refused.error();
-                    burst.replace(len, &ours, Some(&ours));
+                    self.replace(burst, len, &ours, &ours);
                     return Ok(None);
                 }
             }
@@ -78,17 +109,17 @@ impl Statements<'_> {
                 self.teller.set(parameter.name, parameter.value);
                 if self.entering && parameter.name == b"application_name" {
                     let own = reply::parameter_status(b"application_name", &self.application_name);
-                    burst.replace(len, &own, Some(&own));
+                    self.replace(burst, len, &own, &own);
                     return Ok(None);
                 }
             }
             Answer::Key(key) => {
                 let (ours, shown) = self.issue(key.process, key.key)?;
-                burst.replace(len, &ours, Some(&shown));
+                self.replace(burst, len, &ours, &shown);
                 return Ok(None);
             }
             Answer::Ready(_) => {
-                burst.pass(len);
+                self.pass(burst, len);
                 self.ready(burst);
                 if !std::mem::take(&mut self.replicates) {
                     return Ok(None);
@@ -96,6 +127,7 @@ impl Statements<'_> {
                 self.opaque = Some(Redacted::new(self.session));
                 return Ok(Some(Next::Again));
             }
+            Answer::CopyOut(_) => self.describe_copy(number)?,
             Answer::CopyBoth(_) => {
                 let text = "the replication protocol begins: its bytes are relayed and recorded as they are";
                 self.session.record(Note { code: "postgres_replication".into(), text: text.into() })?;
@@ -105,8 +137,26 @@ impl Statements<'_> {
             }
             _ => {}
         }
-        burst.pass(len);
+        self.pass(burst, len);
         Ok(None)
+    }
+
+    /// Rows follow that have no description but the statement's own words.
+    fn describe_copy(&mut self, number: u32) -> Result<(), Blocked> {
+        let state = self.exchanges.entry(number).or_default();
+        let Some(outgoing) = &mut self.outgoing else { return Ok(()) };
+        match state.media_type().filter(|_| state.is_copied) {
+            Some(media_type) => outgoing.describe(media_type),
+            None if self.session.wire_plan().is_some_and(|plan| plan.has_columns()) => {
+                let why = "COPY names no columns (say COPY TABLE (COLUMN, …) TO, as text or CSV)";
+                if !self.session.may_leave(why)? {
+                    let answer = Self::farewell("42501", &format!("masks hide columns from clients, and {why}"));
+                    return Err(Blocked::Refused { why: why.into(), answer });
+                }
+            }
+            None => {}
+        }
+        Ok(())
     }
 
     fn note_last_word(&self, report: &Report<'_>) -> Result<(), Blocked> {

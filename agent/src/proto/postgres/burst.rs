@@ -137,7 +137,7 @@ impl Statements<'_> {
                 response.into()
             }
             None => {
-                let told = state.media_type().filter(|_| burst.side == Side::Server);
+                let told = state.media_type().filter(|_| burst.side == Side::Server || state.is_copied);
                 let continued = if continued { "; continued=true" } else { "" };
                 let media_type = Some(format!("{}{continued}", told.unwrap_or(MEDIA_TYPE)));
                 Chunk { wire: stands_for, media_type, ..Chunk::new(burst.side, at) }.into()

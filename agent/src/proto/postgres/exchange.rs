@@ -33,6 +33,8 @@ pub(super) struct Exchange {
     pub(super) suspended: bool,
     /// The answer to something that may be the exchange's last has come, and is not on record.
     pub(super) answered: bool,
+    /// Rows are copied whose columns are named.
+    pub(super) is_copied: bool,
     /// Its outcome is on record.
     pub(super) told: bool,
 }
@@ -49,7 +51,8 @@ impl Exchange {
     }
 
     /// Its columns, as they are known when rows or their description come.
-    pub(super) fn columns(&mut self, of: Option<Columns<'_>>) {
+    /// `named`: masks look for their names.
+    pub(super) fn columns(&mut self, of: Option<Columns<'_>>, named: bool) {
         if let Some(of) = of {
             self.names.clear();
             for (name, _, _) in of.iter() {
@@ -61,8 +64,13 @@ impl Exchange {
                 }
                 self.names.push_str(&String::from_utf8_lossy(name.get(..FACT_TEXT_MAX).unwrap_or(name)));
             }
-            self.media_type = columns(Some(of).filter(|of| of.len() <= POSTGRES_COLUMNS_MAX));
+            self.media_type = columns(Some(of).filter(|of| of.len() <= POSTGRES_COLUMNS_MAX), named);
         }
+    }
+
+    /// Its rows are copied, and this is what is needed to read them.
+    pub(super) fn copies(&mut self, media_type: String) {
+        (self.is_copied, self.media_type) = (true, Some(media_type));
     }
 
     /// What is needed to read its rows where they stand alone.

@@ -1,25 +1,26 @@
 //! The tap behind a log-in: statements are judged and recorded before they go, answers as they pass.
 //!
-//! Bytes are forwarded as they came, but for three things: a refused statement, in whose place one goes that fails; its error,
-//! in whose place ours comes; and the cancel key. Never holds a row, and never decides what a statement does.
+//! Bytes are forwarded as they came, but for four things: a refused statement, in whose place one goes that fails; its error,
+//! in whose place ours comes; the cancel key; and values that masks hide from the client. Never holds a row, and never decides what a statement does.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 
 use crewtap_core::bodies::Note;
+use crewtap_core::mask::outgoing::Outgoing;
 use crewtap_core::run::Mode;
 use crewtap_core::secret::Secret;
 use crewtap_core::session::Side;
 use crewtap_core::target::Target;
 use crewtap_core::verdict::Effect;
 use crewtap_core::wire::postgres::reply::{self, Complaint};
-use crewtap_core::wire::postgres::{Conversation, Fault, Request, Statement, Step};
+use crewtap_core::wire::postgres::{Conversation, Fault, MEDIA_TYPE, Request, Statement, Step};
 
 use super::burst::Burst;
 use super::exchange::Exchange;
 use super::held::{self, Held, Refused};
 use super::login::{self, LoggedIn};
-use super::told::{Asked, Described, Teller, parameters};
+use super::told::{Asked, Described, Teller, copied, parameters};
 use crate::cancels::Issued;
 use crate::gate::Passage;
 use crate::leg::Farewell;
@@ -55,6 +56,10 @@ pub(super) struct Statements<'s> {
     pub(super) replicates: bool,
     /// From now on bytes are relayed as they are.
     pub(super) opaque: Option<Redacted<'s>>,
+    /// What the target says, where masks hide values from the client.
+    pub(super) outgoing: Option<Outgoing>,
+    /// Masks look for names of columns.
+    pub(super) masks_columns: bool,
 }
 
 impl<'s> Statements<'s> {
@@ -75,6 +80,8 @@ impl<'s> Statements<'s> {
             server_ended: false,
             replicates: entered.replicates,
             opaque: None,
+            masks_columns: session.masks_columns(),
+            outgoing: session.wire_plan().map(|plan| session.outgoing(&plan, MEDIA_TYPE)),
         }
     }
 
@@ -103,7 +110,15 @@ impl<'s> Statements<'s> {
 
     fn relayed(&mut self, side: Side, bytes: &[u8]) -> Result<Taken, Blocked> {
         let session = self.session;
-        self.opaque.get_or_insert_with(|| Redacted::new(session)).take(side, bytes)
+        let mut taken = self.opaque.get_or_insert_with(|| Redacted::new(session)).take(side, bytes)?;
+        if side == Side::Server {
+            let mut held = self.let_go();
+            if !held.is_empty() {
+                held.extend_from_slice(bytes.get(..taken.len).unwrap_or_default());
+                taken.instead = Some(held);
+            }
+        }
+        Ok(taken)
     }
 
     /// One message of the client; whether the next may follow.
@@ -183,7 +198,11 @@ impl<'s> Statements<'s> {
             Request::Bind { bind, statement } => {
                 let statement = statement.as_deref();
                 let described = self.teller.prepared(exchange, statement);
-                Asked { described, parameters: parameters(bind, statement), sql: statement.and_then(Statement::text) }
+                Asked {
+                    described,
+                    parameters: parameters(bind, statement, self.masks_columns),
+                    sql: statement.and_then(Statement::text),
+                }
             }
             Request::Execute { known: false, .. } => self.unknown("a portal that is not known by its name"),
             Request::FunctionCall(call) => self.unknown(&format!("function {}", call.function)),
@@ -221,6 +240,9 @@ impl<'s> Statements<'s> {
         let Asked { described, parameters, sql } = asked;
         let state = self.exchanges.entry(exchange).or_default();
         state.told = false;
+        if let Some(media_type) = sql.filter(|_| self.masks_columns).and_then(copied) {
+            state.copies(media_type);
+        }
         if let Some(piece) = &mut burst.piece {
             let parameters = parameters.clone().or_else(|| piece.request.take().and_then(|(_, parameters)| parameters));
             piece.request = Some((described.clone(), parameters));
@@ -336,8 +358,10 @@ impl Tap for Statements<'_> {
     }
 
     fn ended(&mut self, side: Side, rest: &[u8], farewell: Farewell) -> Result<Taken, Blocked> {
+        let held = if side == Side::Server { self.let_go() } else { Vec::new() };
+        let instead = (!held.is_empty()).then_some(held);
         if let Some(opaque) = &mut self.opaque {
-            return opaque.ended(side, rest, farewell);
+            return Ok(Taken { instead, ..opaque.ended(side, rest, farewell)? });
         }
         self.server_ended |= side == Side::Server;
         if !rest.is_empty() {
@@ -346,7 +370,7 @@ impl Tap for Statements<'_> {
             let text = format!("{who} ended {why}: {} bytes were not forwarded", rest.len());
             self.session.record(Note { code: "postgres_cut".into(), text })?;
         }
-        Ok(Taken::some(0, None, Next::Over))
+        Ok(Taken { instead, ..Taken::some(0, None, Next::Over) })
     }
 
     fn decision(&mut self) -> Decision {

@@ -12,7 +12,7 @@ use crewtap_core::limits::{
     SHOWN_LINES_MAX,
 };
 use crewtap_core::session::Side;
-use crewtap_core::wire::postgres::facts::{self, Reading, Told, UNPARSED};
+use crewtap_core::wire::postgres::facts::{self, Copied, Reading, Told, UNPARSED, named};
 use crewtap_core::wire::postgres::media::{Field, Media};
 use crewtap_core::wire::postgres::message::{Bind, Status};
 use crewtap_core::wire::postgres::view::{self, Bounds, Piece};
@@ -196,17 +196,45 @@ impl Described {
 }
 
 /// What is needed to read the values of a Bind.
-pub(super) fn parameters(bind: &Bind<'_>, statement: Option<&Statement>) -> Option<String> {
+/// `is_named`: masks look for the columns that they are said to be of.
+pub(super) fn parameters(bind: &Bind<'_>, statement: Option<&Statement>, is_named: bool) -> Option<String> {
     let types = statement.map(Statement::parameter_types).unwrap_or_default();
     let count = bind.values.len();
     let field = |at| Field { oid: types.get(at).copied().unwrap_or_default(), binary: bind.formats.is_binary(at) };
-    (count > 0).then(|| Media { parameters: (0..count).map(field).collect(), ..Media::default() }.to_string())
+    let sql = statement.filter(|_| is_named).and_then(Statement::text).and_then(|sql| std::str::from_utf8(sql).ok());
+    (count > 0).then(|| {
+        let names = sql.map(|sql| of_parameters(sql, count)).unwrap_or_default();
+        Media { parameters: (0..count).map(field).collect(), names, ..Media::default() }.to_string()
+    })
+}
+
+/// The columns that parameters are said to be of; none where no text says any.
+fn of_parameters(sql: &str, count: usize) -> Vec<String> {
+    let named = named(sql).parameters;
+    let last = named.iter().map(|(number, _)| number + 1).max().unwrap_or_default().min(count);
+    let mut names = vec![String::new(); last];
+    for (number, name) in named {
+        if let Some(known) = names.get_mut(number) {
+            *known = name;
+        }
+    }
+    names
+}
+
+/// What is needed to read rows that are copied; none where nobody has named their columns.
+pub(super) fn copied(sql: &[u8]) -> Option<String> {
+    let Copied { names, form } = named(std::str::from_utf8(sql).ok()?).copied?;
+    Some(Media { names, copied: Some(form), ..Media::default() }.to_string())
 }
 
 /// What is needed to read rows that stand alone.
-pub(super) fn columns(columns: Option<Columns<'_>>) -> Option<String> {
+pub(super) fn columns(columns: Option<Columns<'_>>, named: bool) -> Option<String> {
     let field = |(_, oid, binary)| Field { oid, binary };
-    columns.map(|columns| Media { columns: columns.iter().map(field).collect(), ..Media::default() }.to_string())
+    let name = |(name, _, _): (&[u8], _, _)| String::from_utf8_lossy(name).into_owned();
+    columns.map(|columns| {
+        let names = if named { columns.iter().map(name).collect() } else { Vec::new() };
+        Media { columns: columns.iter().map(field).collect(), names, ..Media::default() }.to_string()
+    })
 }
 
 /// One part: messages as they came.

@@ -73,6 +73,16 @@ fn holds(bytes: &[u8], grouped: bool) -> bool {
     issued(prefix, length, grouped) && luhn(bytes)
 }
 
+/// Whether digits are a card's by another check of theirs: for the slow reference.
+#[cfg(test)]
+pub(super) fn issued_and_checked(value: &str, grouped: bool, check: fn(&str) -> bool) -> bool {
+    let number: String = value.chars().filter(char::is_ascii_digit).collect();
+    let prefix = number.get(..6).and_then(|prefix| prefix.parse().ok());
+    (DIGITS_MIN..=DIGITS_MAX).contains(&number.len())
+        && prefix.is_some_and(|prefix| issued(prefix, number.len(), grouped))
+        && check(&number)
+}
+
 /// Whether an issuer makes numbers with these six first digits in this length.
 fn issued(prefix: u32, length: usize, grouped: bool) -> bool {
     let (two, three, four) = (prefix / 10_000, prefix / 1000, prefix / 100);

@@ -6,7 +6,7 @@ use super::check::mod97;
 use super::view::{Found, Outcome, View, is_word};
 
 /// Country, and its basic account number: counts of `n` digits, `a` letters, `c` of both.
-const COUNTRIES: &[(&[u8; 2], &str)] = &[
+pub(super) const COUNTRIES: &[(&[u8; 2], &str)] = &[
     (b"AD", "8n12c"),
     (b"AE", "19n"),
     (b"AL", "8n16c"),

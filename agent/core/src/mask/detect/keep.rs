@@ -4,7 +4,7 @@
 
 /// How many bytes at the end of `value` stay readable when its last `wanted` letters and digits may: never more than a quarter
 /// of them. What separates them comes along.
-pub(super) fn kept(value: &[u8], wanted: usize) -> usize {
+pub(in crate::mask) fn kept(value: &[u8], wanted: usize) -> usize {
     let places = value.iter().filter(|byte| byte.is_ascii_alphanumeric()).count();
     let wanted = wanted.min(places / 4);
     let Some(last) = wanted.checked_sub(1) else { return 0 };

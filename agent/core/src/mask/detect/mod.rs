@@ -24,7 +24,7 @@ mod ssn;
 mod view;
 
 use self::filter::{Attempt, Filter};
-use self::keep::kept;
+pub(super) use self::keep::kept;
 use self::pattern::Pattern;
 use self::scan::Scan;
 use self::view::View;
@@ -195,5 +195,7 @@ pub fn fuzz_detect(data: &[u8]) {
     assert_eq!(hidden(usize::from(*step)), hidden(field.len()), "a field in pieces is not what it is whole");
 }
 
+#[cfg(test)]
+mod reference;
 #[cfg(test)]
 mod tests;

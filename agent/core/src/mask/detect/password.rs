@@ -4,13 +4,17 @@
 //! template is none.
 
 use super::filter::{Bytes, Edge, Start};
-use super::view::{Found, Outcome, View, is_alphanumeric};
+use super::view::{Found, More, Outcome, View, is_alphanumeric};
 
 /// Longest user name of a URL, in bytes.
 const USER_MAX: usize = 256;
 
 /// Longest password of a URL and in quotes, in bytes.
 const PASSWORD_MAX: usize = 512;
+
+/// Shortest and longest password in brackets, in bytes.
+const WRAPPED_MIN: usize = 6;
+const WRAPPED_MAX: usize = 64;
 
 /// Names of a connection string's secrets: libpq, ADO.NET, ODBC, JDBC, Azure.
 const NAMES: [&[u8]; 5] = [b"password", b"passwd", b"pwd", b"accountkey", b"sharedaccesskey"];
@@ -60,6 +64,8 @@ fn named(view: View<'_>, at: usize) -> Outcome {
         }
     }
     let Some(behind) = behind else { return Ok(None) };
+    // Of a name in quotes, or of a member in brackets.
+    let behind = view.run(behind, 2, |byte| matches!(byte, b'"' | b'\'' | b']'))?;
     let equals = view.run(behind, 2, |byte| byte == b' ')?;
     if view.at(equals)? != Some(b'=') {
         return Ok(None);
@@ -76,6 +82,11 @@ fn named(view: View<'_>, at: usize) -> Outcome {
         let found = view.at(end)? == Some(quote) && !stands_for_one(value);
         return Ok(found.then(|| Found::whole(start + 1, end)));
     }
+    if let Some(open @ (b'{' | b'[' | b'<')) = view.at(start)?
+        && let Some(found) = wrapped(view, start, open)?
+    {
+        return Ok(Some(found));
+    }
     // A call or a comparison is code; where the first bytes say neither, it is a value.
     let looked = view.run(start, 64, is_value)?;
     if view.is(looked, |byte| matches!(byte, b'(' | b'[' | b'{'))?
@@ -85,6 +96,34 @@ fn named(view: View<'_>, at: usize) -> Outcome {
         return Ok(None);
     }
     view.grown(start, looked, is_value)
+}
+
+/// `{…}` as ODBC has it, and `[…]` and `<…>` of people: what has a digit, and is no code, is a value and no name for one.
+fn wrapped(view: View<'_>, at: usize, open: u8) -> Result<Option<Found>, More> {
+    let close = match open {
+        b'{' => b'}',
+        b'[' => b']',
+        _ => b'>',
+    };
+    let mut end = at + 1;
+    while end - at <= WRAPPED_MAX && view.at(end)?.is_some_and(|byte| byte != close && is_wrapped(byte)) {
+        end += 1;
+    }
+    let value = view.slice(at + 1, end);
+    let has = |class: fn(&u8) -> bool| value.iter().any(class);
+    let is_one = view.at(end)? == Some(close)
+        && value.len() >= WRAPPED_MIN
+        && has(u8::is_ascii_digit)
+        && has(u8::is_ascii_alphabetic)
+        && !stands_for_one(value);
+    Ok(is_one.then(|| Found::whole(at + 1, end)))
+}
+
+/// What a value in brackets consists of: neither blanks, nor what code has in its place.
+const fn is_wrapped(byte: u8) -> bool {
+    byte > b' '
+        && byte != 0x7f
+        && !matches!(byte, b'"' | b'\'' | b',' | b'(' | b')' | b'[' | b']' | b'{' | b'}' | b'<' | b'>' | b'`')
 }
 
 /// What a bare value consists of.
@@ -103,6 +142,7 @@ const fn is_userinfo(byte: u8) -> bool {
 fn stands_for_one(text: &[u8]) -> bool {
     let wrapped = |open: &[u8], close: &[u8]| text.starts_with(open) && text.ends_with(close);
     text.is_empty()
+        || text == b"{"
         || wrapped(b"{", b"}")
         || wrapped(b"${", b"}")
         || wrapped(b"%(", b")s")

@@ -12,7 +12,7 @@ fn defaults() -> Detectors {
     of(&Kind::ALL.into_iter().filter(|kind| kind.is_default()).collect::<Vec<_>>())
 }
 
-fn of(kinds: &[Kind]) -> Detectors {
+pub(super) fn of(kinds: &[Kind]) -> Detectors {
     let rules: Vec<Rule> = kinds.iter().map(|kind| Rule::of(*kind)).collect();
     Detectors::compile((0..).zip(&rules)).unwrap()
 }
@@ -25,7 +25,7 @@ fn with_pattern(regex: &str) -> Result<Detectors, RuleError> {
     Detectors::compile([(7, &pattern(regex, None))])
 }
 
-fn whole(detectors: &Detectors, field: &[u8]) -> Vec<Hit> {
+pub(super) fn whole(detectors: &Detectors, field: &[u8]) -> Vec<Hit> {
     let mut hits = Vec::new();
     let decided = detectors.find(field, Edges { before: None, inside: None, ends: true }, &mut hits);
     assert_eq!(decided, Decided { len: field.len(), inside: None });
@@ -341,5 +341,45 @@ fn the_corpus_is_told_apart() {
         }
         assert!(right / (right + missed) >= 0.99, "{kind:?}: {right} found, {missed} missed");
         assert!(right / (right + wrong) >= 0.99, "{kind:?}: {right} found, {wrong} that are none");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(debug_assertions) { 256 } else { 4096 }))]
+
+    /// What the fuzzer looks for, also where there is none.
+    #[test]
+    fn a_field_in_pieces_is_what_it_is_whole(
+        step in 0u8..40,
+        words in prop::collection::vec(prop::sample::select(vec![
+            "4111 1111 1111 1111", "4111", "DE89 3704", "password=[Gr8-pw]", "password=", "pwd={a;1bcdef}", "\"]=", "<", ">", "[", "]",
+            "{", "}", "'", "-----BEGIN PRIVATE KEY-----\n", "eyJhbGciOiJIUzI1NiJ9.", "sk-ant-api03-", "a@b.test", "+49 30 ", "123-45-6789",
+            "postgres://u:p1@h/", "AKIAIOSFODNN7EXAMPLE", " ", "\n", "\\n", ".", "x", "\u{e9}", "ssn ",
+        ]), 0..12),
+    ) {
+        fuzz_detect(&[&[step], words.concat().as_bytes()].concat());
+    }
+}
+
+#[test]
+fn passwords_in_brackets_and_quotes_are_found() {
+    let passwords = of(&[Kind::UrlPassword]);
+    for (field, value) in [
+        ("password=[Gr8-s3cret] now", "Gr8-s3cret"),
+        ("PWD={a;Gr8=pw1};Database=x", "a;Gr8=pw1"),
+        ("password=<Gr8s3cret>", "Gr8s3cret"),
+        ("config['password'] = 'Gr8 s3cret'", "Gr8 s3cret"),
+        ("\"password\"=\"Gr8 s3cret\"", "Gr8 s3cret"),
+    ] {
+        assert_eq!(values(&passwords, field), [value], "{field}");
+    }
+    for none in [
+        "password=<password>",
+        "password=[your-password]",
+        "password={password}",
+        "password=[1, 2]",
+        "password={\"a\": 1}",
+    ] {
+        assert_eq!(values(&passwords, none), Vec::<&str>::new(), "{none}");
     }
 }

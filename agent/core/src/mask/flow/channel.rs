@@ -5,12 +5,16 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use crate::mask::detect::{Edges, Hit};
+use crate::mask::detect::{Edges, Hit, kept};
 use crate::mask::plan::{Finds, PlaceId, Placed, Plan};
 use crate::mask::rule::RuleNumber;
 
 /// What cannot stand in any value.
 const CUT: u8 = 0;
+
+/// A field that rules are about waits for its end as far as this, in bytes; of a longer one nothing that is hidden as a whole
+/// stays readable.
+const FIELD_BYTES_MAX: usize = 64 * 1024;
 
 /// How text is written, and so what hides it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,6 +51,15 @@ struct Field {
     place: PlaceId,
     from: usize,
     to: Option<usize>,
+    /// It is longer than what waits for its end: what came before is decided, and this is how its last find goes on.
+    long: Option<Long>,
+}
+
+/// Where a long field is.
+#[derive(Clone, Copy, Debug, Default)]
+struct Long {
+    before: Option<u8>,
+    inside: Option<RuleNumber>,
 }
 
 #[derive(Debug, Default)]
@@ -62,7 +75,10 @@ pub(super) struct Channel {
 
 impl Channel {
     pub(super) fn is_idle(&self) -> bool {
-        self.text.is_empty() && self.inside.is_none() && self.before.is_none_or(|byte| byte == CUT)
+        self.text.is_empty()
+            && self.fields.is_empty()
+            && self.inside.is_none()
+            && self.before.is_none_or(|byte| byte == CUT)
     }
 
     pub(super) fn plain(&mut self, bytes: &[u8], at: usize, how: How) {
@@ -94,7 +110,7 @@ impl Channel {
     }
 
     pub(super) fn begin(&mut self, place: PlaceId) {
-        self.fields.push(Field { place, from: self.text.len(), to: None });
+        self.fields.push(Field { place, from: self.text.len(), to: None, long: None });
     }
 
     pub(super) fn end(&mut self) {
@@ -109,6 +125,7 @@ impl Channel {
         if !self.text.is_empty() {
             let mut hits = Vec::new();
             // What stands behind the last cut begins a field of its own.
+            let finishes = ends;
             let ends = ends || self.text.last() == Some(&CUT);
             let looked = self.looked;
             let before = looked.checked_sub(1).map_or(self.before, |at| self.text.get(at).copied());
@@ -121,7 +138,7 @@ impl Channel {
             }
             (self.looked, self.inside) = (looked + decided.len, decided.inside);
             len = self.looked;
-            self.place(plan, all, ends, finds);
+            self.place(plan, all, finishes, finds);
             // What a rule is about is decided at its end.
             let open = self.fields.iter().filter(|field| field.to.is_none()).map(|field| field.from).min();
             len = if ends { self.text.len() } else { len.min(open.unwrap_or(len)) };
@@ -132,36 +149,80 @@ impl Channel {
         safe
     }
 
-    /// Looks into the fields that have ended.
-    fn place(&mut self, plan: &Plan, all: &mut Cow<'_, [u8]>, ends: bool, finds: &mut Finds) {
-        let text_len = self.text.len();
-        let (over, open): (Vec<Field>, Vec<Field>) =
-            std::mem::take(&mut self.fields).into_iter().partition(|field| ends || field.to.is_some());
-        self.fields = open;
-        for field in over {
-            let Some(placed) = plan.placed(field.place) else { continue };
-            let (from, to) = (field.from, field.to.unwrap_or(text_len));
-            for hit in self.hits(plan, placed, from..to) {
-                self.hide(plan, &hit, all, finds, false);
-            }
+    /// Hides all that is undecided.
+    pub(super) fn bury(&self, all: &mut Cow<'_, [u8]>) {
+        let open = self.fields.iter().map(|field| field.from).min();
+        let from = open.map_or(self.looked, |open| open.min(self.looked));
+        if from < self.text.len() {
+            self.cover(from..self.text.len(), 0, |byte| matches!(byte, b'\n' | b'\r' | b'\t'), all);
         }
     }
 
-    fn hits(&self, plan: &Plan, placed: &Placed, field: Range<usize>) -> Vec<Hit> {
-        let text = self.text.get(field.clone()).unwrap_or_default();
-        let mut hits = Vec::new();
-        match placed.all {
-            Some(rule) if !text.is_empty() => {
-                let kept = plan.keeps(rule).min(text.len() / 4);
-                hits.push(Hit { rule, start: 0, end: text.len(), keep: kept });
+    /// Looks into the fields that have ended, and into the beginning of those that are too long to wait for.
+    fn place(&mut self, plan: &Plan, all: &mut Cow<'_, [u8]>, ends: bool, finds: &mut Finds) {
+        let text_len = self.text.len();
+        let mut open = Vec::new();
+        for mut field in std::mem::take(&mut self.fields) {
+            let (from, to) = (field.from, field.to.unwrap_or(text_len));
+            let ended = ends || field.to.is_some();
+            let is_long = field.long.is_some() || to - from > FIELD_BYTES_MAX;
+            if let Some(placed) = plan.placed(field.place).filter(|_| ended || is_long) {
+                match placed.all {
+                    Some(rule) => self.hide_all(plan, rule, (&mut field, from..to, is_long), all, finds),
+                    None => self.look_into(plan, placed, (&mut field, from..to, ended), all, finds),
+                }
             }
-            Some(_) => {}
-            None => {
-                placed.detectors.find(text, Edges { before: None, inside: None, ends: true }, &mut hits);
+            if !ended {
+                open.push(field);
             }
         }
-        let shifted = |hit: Hit| Hit { start: hit.start + field.start, end: hit.end + field.start, ..hit };
-        hits.into_iter().map(shifted).collect()
+        self.fields = open;
+    }
+
+    /// A rule hides all of a field, or of as much of a long one as is here.
+    fn hide_all(
+        &self,
+        plan: &Plan,
+        rule: RuleNumber,
+        (field, here, is_long): (&mut Field, Range<usize>, bool),
+        all: &mut Cow<'_, [u8]>,
+        finds: &mut Finds,
+    ) {
+        let value = self.text.get(here.clone()).unwrap_or_default();
+        let keep = if is_long { 0 } else { kept(value, plan.keeps(rule)) };
+        if field.long.is_none() && !here.is_empty() {
+            // The digest of a long one is that of its beginning, however it is cut.
+            let end = here.end.min(here.start + FIELD_BYTES_MAX + 1);
+            finds.add(plan, rule, self.text.get(here.start..end).unwrap_or_default());
+        }
+        let hidden = here.start..here.end - keep;
+        self.cover(hidden, keep, |byte| plan.shows(rule, byte), all);
+        if is_long {
+            (field.long, field.from) = (Some(Long::default()), here.end);
+        }
+    }
+
+    /// Rules look into a field, or into as much of a long one as is here.
+    fn look_into(
+        &self,
+        plan: &Plan,
+        placed: &Placed,
+        (field, here, ends): (&mut Field, Range<usize>, bool),
+        all: &mut Cow<'_, [u8]>,
+        finds: &mut Finds,
+    ) {
+        let Long { before, inside } = field.long.unwrap_or_default();
+        let text = self.text.get(here.clone()).unwrap_or_default();
+        let mut hits = Vec::new();
+        let decided = placed.detectors.find(text, Edges { before, inside, ends }, &mut hits);
+        for hit in hits {
+            let goes_on = inside.is_some() && hit.start == 0;
+            let hit = Hit { start: hit.start + here.start, end: hit.end + here.start, ..hit };
+            self.hide(plan, &hit, all, finds, goes_on);
+        }
+        let before = decided.len.checked_sub(1).and_then(|at| text.get(at).copied()).or(before);
+        field.long = Some(Long { before, inside: decided.inside });
+        field.from = here.start + decided.len;
     }
 
     fn hide(&self, plan: &Plan, hit: &Hit, all: &mut Cow<'_, [u8]>, finds: &mut Finds, goes_on: bool) {
@@ -169,6 +230,11 @@ impl Channel {
             finds.add(plan, hit.rule, self.text.get(hit.start..hit.end).unwrap_or_default());
         }
         let hidden = hit.start..hit.end.saturating_sub(hit.keep);
+        self.cover(hidden, hit.keep, |byte| plan.shows(hit.rule, byte), all);
+    }
+
+    /// Hides a range of the text in whatever form it is written.
+    fn cover(&self, hidden: Range<usize>, keep: usize, shows: impl Fn(u8) -> bool, all: &mut Cow<'_, [u8]>) {
         let first = self.runs.partition_point(|run| run.text + run.len <= hidden.start);
         let all = all.to_mut();
         for run in self.runs.iter().skip(first).take_while(|run| run.text < hidden.end) {
@@ -180,7 +246,7 @@ impl Channel {
             };
             let Some(written) = written else { continue };
             match run.how {
-                How::Plain => fill(written, |byte| if plan.shows(hit.rule, byte) { byte } else { b'*' }),
+                How::Plain => fill(written, |byte| if shows(byte) { byte } else { b'*' }),
                 How::Number => fill(written, |byte| match byte {
                     b'0'..=b'9' => b'9',
                     // What is no number stands there without its quotes: whatever it is, it is hidden.
@@ -188,8 +254,8 @@ impl Channel {
                     _ => b'*',
                 }),
                 How::Escape => escape(written),
-                How::Integer => integer(written, hit.keep),
-                How::Numeric => numeric(written, hit.keep),
+                How::Integer => integer(written, keep),
+                How::Numeric => numeric(written, keep),
                 How::Nothing => {}
             }
         }

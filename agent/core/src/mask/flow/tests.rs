@@ -2,9 +2,9 @@
 
 use proptest::prelude::*;
 
-use super::{Flow, shown};
+use super::{Flow, dns_shown, shown};
 use crate::mask::digest::DigestKey;
-use crate::mask::plan::{Finds, Plan};
+use crate::mask::plan::{Finds, Plan, Reaches};
 use crate::mask::rule::{JsonStep, Kind, Place, Rule, What};
 
 fn finds() -> Finds {
@@ -25,7 +25,7 @@ fn cut(plan: &Plan, kind: &str, bytes: &[u8], lengths: &[usize]) -> (Vec<u8>, Ve
         rest = behind;
     }
     out.extend(flow.finish(plan, &mut finds));
-    (out, finds.take(plan))
+    (out, finds.take(plan, Reaches::Clear))
 }
 
 fn masked(plan: &Plan, kind: &str, text: &str) -> String {
@@ -66,6 +66,34 @@ fn a_header_is_hidden_and_others_are_not() {
     let text = "GET / HTTP/1.1\r\nHost: a\r\nX-Customer: C-12\r\nX-Other: C-12\r\n\r\n";
     let wanted = "GET / HTTP/1.1\r\nHost: a\r\nX-Customer: ****\r\nX-Other: C-12\r\n\r\n";
     assert_eq!(masked(&plan, "message/http", text), wanted);
+}
+
+#[test]
+fn names_in_messages_of_dns_are_read_over_their_labels() {
+    let labels = |name: &str| -> Vec<u8> {
+        let label = |label: &str| [&[u8::try_from(label.len()).unwrap()], label.as_bytes()].concat();
+        name.split('.').flat_map(label).chain([0]).collect()
+    };
+    let plan = Plan::standard();
+    let head = [0, 7, 0x84, 0, 0, 1, 0, 2, 0, 0, 0, 0];
+    let text = b"\x17paid 4012 8888 8888 1881";
+    let record = |kind: u8, content: &[u8]| {
+        [&[0xc0, 12, 0, kind, 0, 1, 0, 0, 0, 9, 0, u8::try_from(content.len()).unwrap()][..], content].concat()
+    };
+    for name in ["4012888888881881.a.test", "4012.8888.8888.1881.a.test", "x.4012-8888-8888-1881.test"] {
+        let message = [&head[..], &labels(name), &[0, 1, 0, 1], &record(5, &labels(name)), &record(16, text)].concat();
+        let found = dns_shown(&plan, &message, &mut finds());
+        let digits = |bytes: &[u8]| bytes.iter().filter(|byte| byte.is_ascii_digit()).count();
+        assert_eq!((found.len(), digits(&found)), (message.len(), 3 * 4), "{name}: {}", found.escape_ascii());
+        let bare = |bytes: &[u8]| bytes.iter().map(|byte| if byte.is_ascii_digit() { b'*' } else { *byte }).collect();
+        let (found, message): (Vec<u8>, Vec<u8>) = (bare(&found), bare(&message));
+        assert_eq!(found, message, "all else is as it was");
+    }
+    let mut event = ciborium_text("x.4012888888881881.target.test");
+    crate::mask::event::hide(&plan, &mut event, &mut finds());
+    assert!(event.ends_with(b"x.************1881.target.test"), "{}", event.escape_ascii());
+    let broken = [&head[..], b"\x40 4012888888881881"].concat();
+    assert!(!dns_shown(&plan, &broken, &mut finds()).windows(4).any(|four| four == b"4012"));
 }
 
 /// A row description and rows, the cells as they are.
@@ -190,7 +218,7 @@ fn the_same_value_has_the_same_digest_however_it_is_grouped() {
     let of = |text: &str| {
         let mut finds = finds();
         let _shown = shown(&plan, "", text.as_bytes(), &mut finds);
-        finds.take(&plan).remove(0).values
+        finds.take(&plan, Reaches::Clear).remove(0).values
     };
     assert_eq!(of(CARD), of("4111111111111111"));
     assert_eq!(of(CARD), of("4111-1111-1111-1111"));
@@ -230,5 +258,95 @@ proptest! {
         let (pieces, again) = cut(&plan, kind, &bytes, &lengths);
         prop_assert_eq!(String::from_utf8_lossy(&pieces), String::from_utf8_lossy(&whole));
         prop_assert_eq!(again, told);
+    }
+}
+
+#[test]
+fn values_that_a_statement_says_to_be_of_a_column_are_hidden() {
+    let plan = Plan::compile(&[(0, &Rule { keep_last: 0, ..all_of(Place::Column("note".into())) })]).unwrap();
+    let message =
+        |tag: u8, body: &[u8]| [&[tag][..], &u32::try_from(body.len() + 4).unwrap().to_be_bytes(), body].concat();
+    let sql = "INSERT INTO t (id, note) VALUES (1, 'it''s'), ($2, $1) ON CONFLICT (id) DO UPDATE SET note = 77";
+    let wanted = "INSERT INTO t (id, note) VALUES (1, '*****'), ($2, $1) ON CONFLICT (id) DO UPDATE SET note = **";
+    let postgres = "application/x-postgresql";
+    let query = message(b'Q', format!("{sql}\0").as_bytes());
+    let parse = message(b'P', format!("name\0{sql}\0\0\0").as_bytes());
+    for statement in [&query, &parse] {
+        for step in [1, 7, statement.len()] {
+            let (found, _) = cut(&plan, postgres, statement, &[step]);
+            assert!(String::from_utf8_lossy(&found).contains(wanted), "{}", String::from_utf8_lossy(&found));
+        }
+    }
+    let bind = message(b'B', b"\0\0\0\0\0\x02\0\0\0\x04seen\0\0\0\x06secret\0\0");
+    let bound = shown(&plan, &format!("{postgres}; parameters=25t,25t; names=,note"), &bind, &mut finds());
+    assert_eq!(String::from_utf8_lossy(&bound), String::from_utf8_lossy(&bind).replace("secret", "******"));
+    let mut event = ciborium_text(&format!("x {sql}"));
+    crate::mask::event::hide(&plan, &mut event, &mut finds());
+    assert!(!String::from_utf8_lossy(&event).contains("it''s"), "{}", String::from_utf8_lossy(&event));
+}
+
+/// A text in CBOR.
+fn ciborium_text(text: &str) -> Vec<u8> {
+    [&[0x78, u8::try_from(text.len()).unwrap()][..], text.as_bytes()].concat()
+}
+
+#[test]
+fn rows_that_are_copied_have_the_columns_of_their_list() {
+    let plan = Plan::compile(&[(0, &Rule { keep_last: 0, ..all_of(Place::Column("note".into())) })]).unwrap();
+    let message = |tag: u8, body: &str| {
+        [&[tag][..], &u32::try_from(body.len() + 4).unwrap().to_be_bytes(), body.as_bytes()].concat()
+    };
+    for (form, rows, wanted) in [
+        ("text-09", ["1\tse\\tc\\\\ret\tx\n", "2\t\\N\ty\n3\t\tz\n"], ["1\t**********\tx\n", "2\t\\N\ty\n3\t\tz\n"]),
+        (
+            "csv-2c",
+            ["1,\"a \"\"b\"\", c\n\",x\n", "2,plain,y\n3,,z\n"],
+            ["1,\"**********\n\",x\n", "2,*****,y\n3,,z\n"],
+        ),
+    ] {
+        let kind = format!("application/x-postgresql; names=id,note,free; copied={form}");
+        let all = |rows: [&str; 2]| [message(b'd', rows[0]), message(b'd', rows[1]), message(b'c', "")].concat();
+        for step in [1, 2, 5, 1000] {
+            let (found, _) = cut(&plan, &kind, &all(rows), &[step]);
+            let (found, wanted) = (found.escape_ascii().to_string(), all(wanted).escape_ascii().to_string());
+            assert_eq!(found, wanted, "{step}");
+        }
+    }
+}
+
+proptest! {
+    /// The same of rows that are copied, and of statements, where rules are about columns.
+    #[test]
+    fn cuts_change_nothing_in_columns(
+        form in prop::sample::select(vec!["text-09", "csv-2c"]),
+        messages in prop::collection::vec(prop::collection::vec(prop::sample::select(vec![
+            "\t", "\n", "\\", "N", "\\N", "\"", "\"\"", ",", "a", "note", "4111 1111 1111 1111", "\\u0034", "%34", "secret",
+        ]), 0..12), 0..5),
+        lengths in prop::collection::vec(1usize..9, 1..5),
+    ) {
+        let note = Rule { keep_last: 0, ..all_of(Place::Column("note".into())) };
+        let plan = Plan::compile(&[(0, &note), (1, &Rule::of(Kind::Card))]).unwrap();
+        let kind = format!("application/x-postgresql; names=id,note; copied={form}");
+        let message = |tag: u8, body: &str| {
+            [&[tag][..], &u32::try_from(body.len() + 4).unwrap().to_be_bytes(), body.as_bytes()].concat()
+        };
+        let data = messages.iter().map(|words| message(b'd', &words.concat()));
+        let sql = messages.concat().concat();
+        let statement = message(b'Q', &format!("INSERT INTO t (id, note) VALUES (1, '{sql}')\0"));
+        let bytes = data.chain([message(b'c', ""), statement]).collect::<Vec<_>>().concat();
+        let (whole, told) = cut(&plan, &kind, &bytes, &[usize::MAX]);
+        prop_assert_eq!(whole.len(), bytes.len());
+        let (pieces, again) = cut(&plan, &kind, &bytes, &lengths);
+        prop_assert_eq!(pieces.escape_ascii().to_string(), whole.escape_ascii().to_string());
+        prop_assert_eq!(again, told);
+    }
+
+    /// Whatever is said to be a message of DNS, nothing is added or lost.
+    #[test]
+    fn any_message_of_dns_keeps_its_length(bytes in prop::collection::vec(any::<u8>(), 0..80), counts in any::<[u8; 4]>()) {
+        let [a, b, c, d] = counts.map(|count| count % 3);
+        let head = [0, 1, 0, 0, 0, a, 0, b, 0, c, 0, d];
+        let message = [&head[..], &bytes].concat();
+        prop_assert_eq!(dns_shown(&Plan::standard(), &message, &mut finds()).len(), message.len());
     }
 }

@@ -4,7 +4,8 @@
 
 use std::ops::Range;
 
-use super::loose;
+use super::copied::Copied;
+use super::{loose, statement};
 use crate::mask::flow::{How, Sink};
 use crate::mask::plan::PlaceId;
 use crate::wire::postgres::media::{Field, Media};
@@ -13,9 +14,9 @@ use crate::wire::postgres::media::{Field, Media};
 const HEADER_BYTES: usize = 5;
 
 /// Largest description of rows or values that is read whole for the names and forms in it, in bytes.
-const WHOLE_BYTES_MAX: usize = 1024 * 1024;
+const WHOLE_BYTES_MAX: usize = 512 * 1024;
 
-/// Largest value in a number's binary form, in bytes.
+/// Largest number that is read as one, in bytes.
 const NUMBER_BYTES_MAX: usize = 4096;
 
 /// Types that read as numbers: int8, int2, int4, oid, float4, float8, numeric.
@@ -34,8 +35,8 @@ enum At {
     Skip { left: usize },
     /// In a row: bytes of the message, columns that follow, and which one is next.
     Row { left: usize, columns: usize, column: usize },
-    /// In a cell: the same, and bytes of the cell.
-    Cell { left: usize, columns: usize, column: usize, cell: usize },
+    /// In a cell: the same, bytes of the cell, and whether some of them have gone.
+    Cell { left: usize, columns: usize, column: usize, cell: usize, begun: bool },
     /// The framing is broken.
     Lost,
 }
@@ -46,16 +47,20 @@ pub(in crate::mask) struct Frames {
     media: Media,
     /// Places that rules are about, by column.
     places: Vec<Option<PlaceId>>,
+    /// They are those of the description that came last; else the media type's names say them.
+    is_placed: bool,
+    copied: Copied,
 }
 
 impl Frames {
     pub(super) fn new(media_type: &str) -> Self {
         let media = Media::parse(media_type).unwrap_or_default();
-        Self { at: At::default(), media, places: Vec::new() }
+        Self { at: At::default(), media, places: Vec::new(), is_placed: false, copied: Copied::default() }
     }
 
     pub(super) fn describe(&mut self, media_type: &str) {
         if let Some(media) = Media::parse(media_type) {
+            self.is_placed &= media.names.is_empty();
             self.media = media;
         }
     }
@@ -73,8 +78,8 @@ impl Frames {
                     Some(len)
                 }
                 At::Row { left, columns, column } => self.row(rest, (left, columns, column)),
-                At::Cell { left, columns, column, cell } => {
-                    self.cell(all, at, (left, columns, column, cell), ends, sink)
+                At::Cell { left, columns, column, cell, begun } => {
+                    self.cell(all, at, (left, columns, column, cell, begun), ends, sink)
                 }
                 At::Lost => Some(loose::read(all, at..all.len(), ends, sink) - at).filter(|read| *read > 0),
             };
@@ -98,31 +103,54 @@ impl Frames {
             return Some(0);
         };
         let body = rest.get(HEADER_BYTES..HEADER_BYTES + left);
-        if *tag != b'd' {
+        if *tag == b'd' {
+            self.place(sink);
+        } else {
+            self.copied.finish(sink);
             sink.cut();
         }
         self.at = match (tag, body) {
             (b'D', _) if left >= 2 => {
                 let count = rest.get(HEADER_BYTES..)?.first_chunk::<2>()?;
                 let columns = usize::from(u16::from_be_bytes(*count));
+                self.place(sink);
                 self.at = At::Row { left: left - 2, columns, column: 0 };
                 return Some(HEADER_BYTES + 2);
             }
             (b'T', Some(body)) => {
                 self.places = names(body).map(|name| sink.plan.columns.get(&name).copied()).collect();
+                self.is_placed = true;
+                described(all, at + HEADER_BYTES..at + HEADER_BYTES + left, sink);
                 At::Skip { left }
             }
-            (b'T', None) if left <= WHOLE_BYTES_MAX && !sink.plan.columns.is_empty() => return None,
+            (b'T' | b'B', None) if left <= WHOLE_BYTES_MAX => return None,
             (b'B', Some(_)) => match self.bind(all, at + HEADER_BYTES..at + HEADER_BYTES + left, sink) {
                 Some(()) => At::Skip { left },
                 None => At::Text { left, goes_on: false },
             },
-            (b'B', None) if left <= WHOLE_BYTES_MAX => return None,
+            (b'Q' | b'P', Some(body)) if sink.plan.has_columns() => {
+                let sql = sql_in(*tag, body);
+                let from = at + HEADER_BYTES;
+                loose::read(all, from..from + sql.start, true, sink);
+                statement(all, from + sql.start..from + sql.end, sink);
+                sink.cut();
+                At::Skip { left }
+            }
+            (b'Q' | b'P', None) if left <= WHOLE_BYTES_MAX && sink.plan.has_columns() => return None,
             (b'K' | b'R' | b'Z' | b'T', _) => At::Skip { left },
             (b'd', _) => At::Text { left, goes_on: true },
             _ => At::Text { left, goes_on: false },
         };
         Some(HEADER_BYTES)
+    }
+
+    /// Columns of what comes next, where its description is not what said them.
+    fn place(&mut self, sink: &Sink<'_>) {
+        if !self.is_placed && !self.media.names.is_empty() {
+            let names = self.media.names.iter();
+            self.places = names.map(|name| sink.plan.columns.get(&name.to_lowercase()).copied()).collect();
+            self.is_placed = true;
+        }
     }
 
     fn text(
@@ -135,7 +163,10 @@ impl Frames {
     ) -> Option<usize> {
         let end = all.len().min(at + left);
         let whole = end == at + left;
-        let read = loose::read(all, at..end, ends || whole, sink) - at;
+        let read = match self.media.copied.filter(|_| goes_on) {
+            Some(form) => self.copied.read(all, at..end, (form, &self.places), ends || whole, sink),
+            None => loose::read(all, at..end, ends || whole, sink),
+        } - at;
         self.at = At::Text { left: left - read, goes_on };
         if read == left {
             self.at = At::Header;
@@ -157,7 +188,7 @@ impl Frames {
         self.at = match i32::from_be_bytes(*len) {
             len if len > 0 && usize::try_from(len).is_ok_and(|len| len <= left) => {
                 let cell = usize::try_from(len).unwrap_or_default();
-                At::Cell { left: left - cell, columns, column, cell }
+                At::Cell { left: left - cell, columns, column, cell, begun: false }
             }
             _ => At::Row { left, columns, column: column + 1 },
         };
@@ -168,7 +199,7 @@ impl Frames {
         &mut self,
         all: &[u8],
         at: usize,
-        (left, columns, column, cell): (usize, usize, usize, usize),
+        (left, columns, column, cell, begun): (usize, usize, usize, usize, bool),
         ends: bool,
         sink: &mut Sink<'_>,
     ) -> Option<usize> {
@@ -176,23 +207,29 @@ impl Frames {
         let place = self.places.get(column).copied().flatten();
         let end = all.len().min(at + cell);
         let is_whole = end == at + cell;
-        // A value that rules are about, and a number, is looked at as a whole.
-        if !is_whole && !ends && (place.is_some() || is_number(field)) && cell <= WHOLE_BYTES_MAX {
+        // A number is looked at as a whole.
+        if !is_whole && !begun && !ends && is_number(field, cell) {
             return None;
         }
-        let read = if is_whole {
+        let read = if is_whole && !begun {
             value(all, at..end, field, place, sink);
-            sink.cut();
             cell
         } else {
-            loose::read(all, at..end, ends, sink) - at
+            if let Some(place) = place.filter(|_| !begun) {
+                sink.begin(place);
+            }
+            loose::read(all, at..end, ends || is_whole, sink) - at
         };
-        self.at = if read == cell {
-            At::Row { left, columns, column: column + 1 }
-        } else {
-            At::Cell { left, columns, column, cell: cell - read }
-        };
-        (read > 0).then_some(read)
+        if read < cell {
+            self.at = At::Cell { left, columns, column, cell: cell - read, begun: true };
+            return (read > 0).then_some(read);
+        }
+        if place.is_some() {
+            sink.end();
+        }
+        sink.cut();
+        self.at = At::Row { left, columns, column: column + 1 };
+        Some(read)
     }
 
     /// The values of a Bind; none where it is not one.
@@ -213,15 +250,25 @@ impl Frames {
             at += 4;
             let Ok(len) = usize::try_from(len) else { continue };
             bytes.get(at..at + len)?;
-            found.push((at..at + len, self.media.parameters.get(parameter).copied()));
+            let name = self.media.names.get(parameter).map(|name| name.to_lowercase());
+            let place = name.and_then(|name| sink.plan.columns.get(&name).copied());
+            found.push((at..at + len, self.media.parameters.get(parameter).copied(), place));
             at += len;
         }
-        for (range, field) in found {
-            value(all, range, field, None, sink);
+        for (range, field, place) in found {
+            value(all, range, field, place, sink);
             sink.cut();
         }
         Some(())
     }
+}
+
+/// Where the text of a Query or a Parse is: behind the name of the latter.
+fn sql_in(tag: u8, body: &[u8]) -> Range<usize> {
+    let behind_name = body.iter().position(|byte| *byte == 0).map_or(0, |at| at + 1);
+    let begins = if tag == b'P' { behind_name } else { 0 };
+    let rest = body.get(begins..).unwrap_or_default();
+    begins..begins + rest.iter().position(|byte| *byte == 0).unwrap_or(rest.len())
 }
 
 /// One whole value.
@@ -238,7 +285,7 @@ fn value(all: &[u8], range: Range<usize>, field: Option<Field>, place: Option<Pl
         Some(Field { oid: NUMERIC, binary: true }) if bytes.len() <= NUMBER_BYTES_MAX => {
             sink.written(numeric(bytes).as_bytes(), range.start, bytes.len(), How::Numeric);
         }
-        Some(Field { oid, binary: false }) if NUMBERS.contains(&oid) => {
+        Some(Field { oid, binary: false }) if NUMBERS.contains(&oid) && bytes.len() <= NUMBER_BYTES_MAX => {
             sink.plain(bytes, range.start, How::Number);
         }
         _ => {
@@ -250,8 +297,8 @@ fn value(all: &[u8], range: Range<usize>, field: Option<Field>, place: Option<Pl
     }
 }
 
-fn is_number(field: Option<Field>) -> bool {
-    field.is_some_and(|field| field.binary && NUMBERS.contains(&field.oid))
+fn is_number(field: Option<Field>, bytes: usize) -> bool {
+    bytes <= NUMBER_BYTES_MAX && field.is_some_and(|field| NUMBERS.contains(&field.oid))
 }
 
 /// The whole digits of a numeric in binary.
@@ -267,9 +314,23 @@ fn numeric(bytes: &[u8]) -> String {
     text.trim_start_matches('0').to_owned()
 }
 
+/// What stands behind the name of a column in a description of rows, in bytes.
+const BEHIND_NAME: usize = 18;
+
+/// Reads the names in a description of rows, which a statement can make up.
+fn described(all: &[u8], body: Range<usize>, sink: &mut Sink<'_>) {
+    let mut at = body.start + 2;
+    while at < body.end {
+        let rest = all.get(at..body.end).unwrap_or_default();
+        let Some(len) = rest.iter().position(|byte| *byte == 0) else { break };
+        loose::read(all, at..at + len, true, sink);
+        sink.cut();
+        at += len + 1 + BEHIND_NAME;
+    }
+}
+
 /// Names of the columns in a description of rows, in lower case.
 fn names(body: &[u8]) -> impl Iterator<Item = String> {
-    const BEHIND_NAME: usize = 18;
     let mut rest = body.get(2..).unwrap_or_default();
     std::iter::from_fn(move || {
         let end = rest.iter().position(|byte| *byte == 0)?;

@@ -65,6 +65,8 @@ fn of_rule(rule: &Rule, said: Said, catalog: &Catalog) -> Vec<Flaw> {
         missing.map(|name| Flaw { file: File::Masks, line, what: told(name) }).collect::<Vec<_>>()
     };
     let mut flaws = unknown("targets", "and there is no such target", said.targets, &rule.targets, &targets);
+    let no_target = "and there is no such target";
+    flaws.extend(unknown("wire_targets", no_target, said.wire_targets, &rule.wire_targets, &targets));
     flaws.extend(unknown("tags", "a tag that no target has", said.tags, &rule.tags, &tags));
     if flaws.is_empty() {
         flaws.extend(dead(rule, said, entries).map(|(line, what)| Flaw { file: File::Masks, line, what }));

@@ -8,7 +8,7 @@ use crate::policy::catalog::word;
 use crate::policy::keys::{self, Fault, Key, Value, in_order, one_of, table, text, texts, unknown};
 
 /// Keys of a mask.
-const KEYS: [&str; 8] = ["enabled", "regex", "check", "where", "apply", "keep_last", "targets", "tags"];
+const KEYS: [&str; 9] = ["enabled", "regex", "check", "where", "apply", "wire_targets", "keep_last", "targets", "tags"];
 
 /// Most characters that may stay readable: an account of which more is shown is shown.
 const KEEP_LAST_MAX: usize = 16;
@@ -95,6 +95,7 @@ impl Reading {
                 "enabled" => said.enabled = line(Fault::of(value, "")),
                 "targets" => said.targets = line(Fault::of(value, "")),
                 "tags" => said.tags = line(Fault::of(value, "")),
+                "wire_targets" => said.wire_targets = line(Fault::of(value, "")),
                 _ => {}
             }
             self.faults.extend(set(&mut rule, &mut own, key, value).err());
@@ -104,6 +105,10 @@ impl Reading {
             let is_slip =
                 kind.is_none() && own.regex.is_none() && rule.places.is_empty() && meant(&rule.name).is_some();
             return self.faults.extend(is_slip.then(|| finish(&mut rule, &own, name).err()).flatten());
+        }
+        if rule.apply == Apply::Record && !rule.wire_targets.is_empty() {
+            let what = format!("`wire_targets` of [mask.{}] says nothing without `apply = \"wire\"`", rule.name);
+            return self.faults.push(Fault { at: name.span(), what });
         }
         let finished = if kind.is_some() { Ok(()) } else { finish(&mut rule, &own, name) };
         match finished.and_then(|()| self.refuse_dead(&rule, &own, name)) {
@@ -141,6 +146,7 @@ fn of_user(name: String) -> Rule {
         what: What::All,
         places: Vec::new(),
         apply: Apply::Record,
+        wire_targets: Vec::new(),
         keep_last: 0,
         enabled: true,
         targets: Vec::new(),
@@ -163,12 +169,8 @@ fn set<'t, 'v>(rule: &mut Rule, own: &mut Own<'t, 'v>, key: &Key<'_>, value: &'v
             own.check = Some((check, value));
         }
         "where" => rule.places = listed("where", value, Place::parse)?,
-        // Who believes that a client does not get a value must be told that it does.
-        "apply" if value.get_ref().as_str() == Some("wire") => {
-            let what = "`apply = \"wire\"` is not built: values are hidden in the record, and clients get them";
-            return Err(Fault { at: value.span(), what: what.into() });
-        }
-        "apply" => rule.apply = one_of("apply", value, &[("record", Apply::Record)])?,
+        "apply" => rule.apply = one_of("apply", value, &[("record", Apply::Record), ("wire", Apply::Wire)])?,
+        "wire_targets" => rule.wire_targets = listed("wire_targets", value, word)?,
         "keep_last" => rule.keep_last = keep_last(value)?,
         "targets" => rule.targets = listed("targets", value, word)?,
         "tags" => rule.tags = listed("tags", value, word)?,

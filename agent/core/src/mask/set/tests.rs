@@ -73,7 +73,10 @@ fn every_fault_names_its_line_and_what_to_do() {
         ("[mask.card]\nkeep_last = '4'", "2: `keep_last` must be a number from 0 to 16"),
         ("[mask.card]\nenabled = 'no'", "2: `enabled` must be true or false, not of type string"),
         ("[mask.card]\napply = 'both'", "2: `apply` cannot be \"both\": it is one of \"record\""),
-        ("[mask.card]\napply = \"wire\"", "2: `apply = \"wire\"` is not built"),
+        (
+            "[mask.card]\nwire_targets = ['db']",
+            "1: `wire_targets` of [mask.card] says nothing without `apply = \"wire\"`",
+        ),
         ("[mask.card]\nwhere = 'column:a'", "2: `where` must be a list of texts"),
         ("[mask.card]\nwhere = []", "2: `where` is empty"),
         ("[mask.card]\ntargets = []", "2: `targets` is empty"),
@@ -122,7 +125,8 @@ fn what_the_file_says_is_what_a_rule_is() {
         regex = 'C-(?<value>\\d{8})'
         check = 'luhn'
         where = ['column:Customer_No', 'json:$.customer.id', 'header:X-Customer']
-        apply = 'record'
+        apply = 'wire'
+        wire_targets = ['orders']
         keep_last = 2
         targets = ['orders']
         tags = ['prod']
@@ -145,7 +149,8 @@ fn what_the_file_says_is_what_a_rule_is() {
             Place::Json(vec![JsonStep::Key("customer".into()), JsonStep::Key("id".into())]),
             Place::Header("x-customer".into()),
         ],
-        apply: Apply::Record,
+        apply: Apply::Wire,
+        wire_targets: vec!["orders".into()],
         keep_last: 2,
         enabled: true,
         targets: vec!["orders".into()],

@@ -3,6 +3,7 @@
 //! Owns the kinds, tables and functions of a text. Never knows what is behind a name: a view, a trigger, a rule, a function
 //! of the database can do more than the text says. What is not understood is UNPARSED, and may do anything.
 
+mod columns;
 mod depth;
 mod filter;
 mod fuzzed;
@@ -20,6 +21,7 @@ mod words;
 use std::collections::BTreeSet;
 
 use crate::action::{Fact, Facts};
+pub use columns::{Copied, Form, Named, named};
 pub use fuzzed::fuzz_postgres_statement;
 use lexer::{Token, Unlexed};
 use tally::Tally;
