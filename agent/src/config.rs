@@ -4,6 +4,7 @@
 
 pub mod approvals;
 pub mod masks;
+pub mod oidc;
 
 use std::io;
 use std::path::{Path, PathBuf, absolute};
@@ -15,6 +16,7 @@ use crewtap_core::run::Mode;
 
 use crate::clock::Zone;
 use approvals::{ApprovalsConfig, OverrideConfig};
+use oidc::Provider;
 
 /// Where the configuration is looked for when nobody names a file.
 pub const DEFAULT_FILE: &str = "/etc/crewtap/crewtap.toml";
@@ -23,7 +25,7 @@ pub const DEFAULT_FILE: &str = "/etc/crewtap/crewtap.toml";
 pub const DEFAULT_DATA_DIR: &str = "/var/lib/crewtap";
 
 /// Keys of this version.
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 13] = [
     "data_dir",
     "mode",
     "durability",
@@ -36,10 +38,11 @@ const KEYS: [&str; 12] = [
     "tls_authorities",
     "approvals",
     "override",
+    "oidc",
 ];
 
 /// Keys of the plan that a later version understands; taking them silently would promise what is not done.
-const LATER_KEYS: [&str; 3] = ["oidc", "discover", "retention"];
+const LATER_KEYS: [&str; 2] = ["discover", "retention"];
 
 /// When a request counts as being in the journal.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -90,6 +93,8 @@ pub struct Config {
     pub approvals: ApprovalsConfig,
     /// Who may break the glass.
     pub overrides: OverrideConfig,
+    /// Identity providers, in the order of the file.
+    pub oidc: Vec<Provider>,
 }
 
 impl Default for Config {
@@ -108,6 +113,7 @@ impl Default for Config {
             zone: Zone::default(),
             approvals: ApprovalsConfig::default(),
             overrides: OverrideConfig::default(),
+            oidc: Vec::new(),
         }
     }
 }
@@ -198,6 +204,11 @@ impl Config {
         })
     }
 
+    /// Variables of the agent's environment that are named as places of the providers' secrets.
+    pub fn variables_of_providers(&self) -> impl Iterator<Item = &str> {
+        self.oidc.iter().filter_map(Provider::variable)
+    }
+
     fn set(&mut self, key: &Key<'_>, value: &Value<'_>, file: &Path) -> Result<(), Fault> {
         match key.get_ref().as_ref() {
             "data_dir" => {
@@ -237,6 +248,7 @@ impl Config {
             }
             "approvals" => self.approvals = approvals::approvals(value, file.parent().unwrap_or(Path::new("/")))?,
             "override" => self.overrides = approvals::overrides(value)?,
+            "oidc" => self.oidc = oidc::providers(value, file.parent().unwrap_or(Path::new("/")))?,
             other => return Err(Fault { at: key.span(), what: unknown(other) }),
         }
         Ok(())
@@ -277,7 +289,9 @@ mod tests {
             // What has no default stands there as a comment.
             let says = |line: &str| {
                 let line = line.trim_start_matches("# ");
-                line.starts_with(&format!("{key} = ")) || line == format!("[{key}]")
+                line.starts_with(&format!("{key} = "))
+                    || line == format!("[{key}]")
+                    || line.starts_with(&format!("[{key}."))
             };
             assert!(text.lines().any(says), "{key}");
         }
@@ -296,8 +310,12 @@ mod tests {
         std::fs::write(&path, text.lines().map(example).collect::<Vec<_>>().join("\n")).unwrap();
         let catalog = Config { targets: Some(path.clone()), ..Config::default() }.catalog().unwrap();
         let names: Vec<&str> = catalog.entries().iter().map(|entry| entry.name.as_str()).collect();
-        let wanted = ["orders-db", "reports-db", "billing-db", "openai", "tickets", "maps", "search"];
+        let wanted =
+            ["orders-db", "reports-db", "billing-db", "openai", "tickets", "maps", "search", "build-host", "lab"];
         assert_eq!(names, wanted);
+        let (build, lab) = (&catalog.entries()[7], &catalog.entries()[8]);
+        assert!(build.ssh.pins.len() == 1 && build.credential.as_ref().unwrap().key.is_some());
+        assert!(lab.ssh.trust_on_first_use && lab.credential.as_ref().unwrap().secret.is_some());
         let orders = &catalog.entries()[0];
         assert_eq!(orders.credential.as_ref().unwrap().user, "crew_ro");
         assert_eq!(orders.tls.ca.as_deref(), Some(path.with_file_name("pg-ca.pem").as_path()));
@@ -352,7 +370,7 @@ mod tests {
     fn faults_name_the_line_and_what_to_do() {
         let unknown = fault("# a comment\nmode = \"record\"\ndurabilty = \"disk\"\n");
         assert_eq!(unknown, "/etc/crewtap/crewtap.toml:3: unknown key `durabilty`: did you mean `durability`?");
-        assert!(fault("[oidc.corp]\nissuer = 'x'").contains(":1: `oidc` is not built yet"));
+        assert!(fault("[retention]\ndays = 3").contains(":1: `retention` is not built yet"));
         assert!(fault("\nmode = 'recrod'").contains(":2: `mode` cannot be \"recrod\": it is one of \"record\", "));
         assert!(fault("\n\nmode = 3").contains(":3: `mode` must be a text in quotes, not of type integer"));
         assert!(fault("mode = 'record'\nmode =").contains(":2: "));

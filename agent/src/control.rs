@@ -7,10 +7,13 @@
 pub mod api;
 pub mod approvals;
 mod client;
+pub mod identity;
 pub mod launch;
 mod server;
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crewtap_core::id::RunId;
 use crewtap_core::run::Mode;
@@ -61,6 +64,12 @@ pub enum Request {
         /// What.
         #[serde(flatten)]
         request: approvals::Request,
+    },
+    /// About logins; answered by [`Reply::Identity`].
+    Identity {
+        /// What.
+        #[serde(flatten)]
+        request: identity::Request,
     },
 }
 
@@ -125,6 +134,12 @@ pub enum Reply {
         /// What.
         #[serde(flatten)]
         told: approvals::Reply,
+    },
+    /// About logins.
+    Identity {
+        /// What.
+        #[serde(flatten)]
+        answer: identity::Reply,
     },
     /// Not done, and why; a sentence for the user.
     Refused {
@@ -197,7 +212,7 @@ pub struct Status {
 }
 
 /// Who is on the other side of a control connection, as the kernel says.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub struct Peer {
     /// Process id at the time of its connect.
     pub pid: u32,
@@ -205,6 +220,8 @@ pub struct Peer {
     pub uid: u32,
     /// Effective group id at the time of its connect.
     pub gid: u32,
+    /// Holds it: tells whether the pid is still its own. None where the kernel gives none for a connection (before 6.5).
+    pub life: Option<Arc<OwnedFd>>,
 }
 
 /// A request that was not granted; a sentence for the user.
@@ -247,6 +264,12 @@ pub trait Agent {
     async fn approvals(&self, peer: Peer, request: approvals::Request) -> Result<approvals::Reply, Refusal> {
         tracing::debug!(?peer, ?request, "nobody is asked here");
         Err(Refusal("this agent asks nobody".into()))
+    }
+
+    /// Logins. An agent without providers has none.
+    async fn identity(&self, peer: Peer, request: identity::Request) -> Result<identity::Reply, Refusal> {
+        tracing::debug!(?peer, ?request, "nobody logs in here");
+        Err(Refusal("this agent knows no identity provider".into()))
     }
 }
 

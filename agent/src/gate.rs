@@ -16,6 +16,8 @@ use crewtap_core::run::Mode;
 use crewtap_core::target::{Resource, Target};
 use crewtap_core::verdict::{Effect, Verdict};
 
+use crate::identity::login;
+
 pub use judge::PolicyJudge;
 
 /// What an exchange would send: for its approver, and for the digest that binds a grant to it.
@@ -210,6 +212,7 @@ impl Gate {
     fn verdict(&self, mode: Mode, question: &Question<'_>) -> Verdict {
         match &self.judge {
             _ if mode == Mode::Record => Verdict::of(Effect::Allow, Vec::new()),
+            _ if login::is_required(&question.action.facts) => login::refused(),
             None => Verdict::of(Effect::Deny, Vec::new()),
             Some(judge) => judge.judge(question),
         }

@@ -17,6 +17,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::authority::Generation;
 use crate::cancels::Cancels;
 use crate::clock;
+use crate::identity::login::Login;
 use crate::journal::Position;
 use crate::names::Names;
 use crate::namespace::Namespace;
@@ -42,6 +43,7 @@ pub struct Run {
     pub questions: Arc<Semaphore>,
     /// Keys that cancel what its sessions run.
     pub cancels: Arc<Cancels>,
+    login: Arc<Login>,
     recorder: Recorder,
     names: Mutex<Names>,
     proven: OnceLock<Proven>,
@@ -123,12 +125,25 @@ impl Run {
             counts: Counts::default(),
             questions: Arc::new(Semaphore::new(limits::DNS_PENDING_MAX)),
             cancels: Arc::default(),
+            login: Arc::default(),
             recorder,
             names: Mutex::default(),
             proven: OnceLock::new(),
             trust: OnceLock::new(),
             ended: watch::Sender::new(false),
         }
+    }
+
+    /// The same, of somebody who has logged in.
+    #[must_use]
+    pub fn with_login(self, login: Arc<Login>) -> Self {
+        Self { login, ..self }
+    }
+
+    /// Until when what is known of its person holds.
+    #[must_use]
+    pub fn login(&self) -> &Login {
+        &self.login
     }
 
     /// Records an event of the run.

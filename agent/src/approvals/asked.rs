@@ -55,7 +55,7 @@ impl Asked {
             run: question.run,
             session: question.session,
             exchange: question.exchange,
-            identity: question.identity.clone(),
+            identity: question.identity.for_record(),
             resource: question.resource.clone(),
             verb: question.action.verb.as_str(),
             subject: question.action.subject.clone(),

@@ -167,7 +167,7 @@ impl Approvals {
         let body = ApprovalAnswered {
             id: id.to_string(),
             answer: "revealed".into(),
-            by: Some(approver.identity.clone()),
+            by: Some(approver.identity.for_record()),
             way: Some(approver.way.into()),
             reason: None,
             settled: false,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crewtap_core::bodies::Override;
 use crewtap_core::event::Stamp;
 use crewtap_core::id::Ulid;
-use crewtap_core::identity::{Basis, Identity};
+use crewtap_core::identity::Identity;
 use crewtap_core::limits::OVERRIDES_MAX;
 use crewtap_core::target::Resource;
 use serde::{Deserialize, Serialize};
@@ -70,7 +70,7 @@ impl Overrides {
         let begun = InForce {
             id: Ulid::generate().to_string(),
             target,
-            by: approver.identity.clone(),
+            by: approver.identity.for_record(),
             reason,
             until_ns: now.wall_ns.saturating_add(lasts),
             until_mono_ns: now.mono_ns.saturating_add(lasts),
@@ -101,7 +101,7 @@ impl Overrides {
             }
         };
         let ended = self.0.remove(at);
-        let event = Override { by: approver.identity.clone(), ..ended.event(true) };
+        let event = Override { by: approver.identity.for_record(), ..ended.event(true) };
         record(event).map_err(|error| NotCounted(format!("it is not in force any more, but its end {error}")))?;
         Ok(ended)
     }
@@ -133,7 +133,7 @@ impl Overrides {
 /// Who ends an override that nobody has ended: it lives no longer than its agent.
 #[must_use]
 pub fn ended_by_agent() -> Identity {
-    Identity { id: "agent".into(), name: "the agent's end".into(), groups: Vec::new(), basis: Basis::Unknown }
+    Identity { id: "agent".into(), name: "the agent's end".into(), ..Identity::unknown() }
 }
 
 fn may(config: &OverrideConfig, approver: &Approver) -> Result<(), NotCounted> {

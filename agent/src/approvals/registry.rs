@@ -245,7 +245,7 @@ impl Registry {
         let body = ApprovalAnswered {
             id: id.to_string(),
             answer: word.into(),
-            by: Some(approver.identity.clone()),
+            by: Some(approver.identity.for_record()),
             way: Some(approver.way.into()),
             reason: reason.clone(),
             settled: missing == 0,
@@ -260,7 +260,7 @@ impl Registry {
         };
         let question = self.open(id)?;
         if approve {
-            question.approved_by.push(approver.identity.clone());
+            question.approved_by.push(approver.identity.for_record());
         }
         if missing == 0 {
             let names: Vec<&str> = if approve {

@@ -3,6 +3,7 @@
 mod bound;
 mod model;
 mod overrides;
+mod persons;
 mod through_the_gate;
 
 use std::collections::BTreeSet;
@@ -21,7 +22,7 @@ use crate::journal::{Journal, Options, Reader};
 pub(super) fn person(uid: u32, login_uid: Option<u32>, groups: &[&str]) -> Identity {
     let groups = groups.iter().map(ToString::to_string).collect();
     let basis = Basis::Os { uid, login_uid, sudo_user: None };
-    Identity { id: format!("os:{uid}"), name: format!("user{uid}"), groups, basis }
+    Identity { id: format!("os:{uid}"), name: format!("user{uid}"), groups, groups_left_off: 0, basis }
 }
 
 pub(super) fn approver(uid: u32, groups: &[&str]) -> Approver {

@@ -6,8 +6,9 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 
 /// The topics and their texts.
-const GUIDES: [(&str, &str); 4] = [
+const GUIDES: [(&str, &str); 5] = [
     ("approvals", include_str!("guides/approvals.md")),
+    ("identity", include_str!("guides/identity.md")),
     ("masks", include_str!("guides/masks.md")),
     ("policy", include_str!("guides/policy.md")),
     ("targets", include_str!("guides/targets.md")),
@@ -42,6 +43,7 @@ mod tests {
     use crewtap_core::policy::rules::{Known, Rules};
 
     use super::*;
+    use crate::config::Config;
 
     /// What stands between fences of a kind.
     fn blocks(text: &str, kind: &str) -> Vec<(usize, String)> {
@@ -84,6 +86,30 @@ mod tests {
             let parsed = Catalog::parse(&block, Path::new("/etc/crewtap"));
             assert!(parsed.is_ok_and(|catalog| !catalog.entries().is_empty()), "targets.md, from line {line}");
         }
+    }
+
+    #[test]
+    fn every_provider_in_a_guide_and_in_the_sample_is_right() {
+        let (_, identity) = GUIDES.into_iter().find(|(name, _)| *name == "identity").unwrap();
+        let blocks = blocks(identity, "toml");
+        assert!(blocks.len() >= 4);
+        for (line, block) in blocks {
+            let parsed = Config::parse(&block, Path::new("/etc/crewtap/crewtap.toml"));
+            let config = parsed.unwrap_or_else(|error| panic!("identity.md, from line {line}: {error}"));
+            assert_eq!(config.oidc.len(), 1);
+        }
+        let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/../config/crewtap.toml");
+        let sample = std::fs::read_to_string(sample).unwrap();
+        let begin = sample.find("# [oidc.corp]").unwrap();
+        let lines = sample[begin..].lines().filter_map(|line| line.strip_prefix("# "));
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let is_key = |line: &&str| line.split_once(" = ").is_some_and(|(key, _)| key.chars().all(plain));
+        let lines = lines.filter(|line| line.starts_with('[') || is_key(line));
+        let keys: String = lines.flat_map(|line| [line, "\n"]).collect();
+        let config = Config::parse(&keys, Path::new("/etc/crewtap/crewtap.toml"))
+            .unwrap_or_else(|error| panic!("{error}\n{keys}"));
+        let corp = &config.oidc[0];
+        assert!(corp.workload.is_some() && corp.members.len() == 1 && corp.max_age.is_some());
     }
 
     #[test]

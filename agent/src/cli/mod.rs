@@ -7,16 +7,21 @@ pub mod approvals;
 pub mod authority;
 mod completions;
 mod dialogue;
+pub mod export;
+mod full_screen;
 mod guide;
+pub mod login;
+pub mod logout;
 pub mod masks;
 mod message;
 pub mod overrides;
 mod policy;
 mod processes;
 pub mod reindex;
+pub mod replay;
 pub mod run;
 pub mod runs;
-mod screen;
+pub(crate) mod screen;
 pub mod search;
 pub mod show;
 mod show_run;
@@ -28,6 +33,7 @@ mod table;
 pub mod targets;
 pub mod timeline;
 pub mod verify;
+pub mod whoami;
 
 #[cfg(test)]
 mod tests;
@@ -65,7 +71,7 @@ pub const FAILED: u8 = 2;
         sudo crewtap run -- crewai run     capture one program: no configuration at all\n  \
         crewtap runs                       what was captured\n  \
         crewtap show RUN                   what a run did\n  \
-        crewtap help policy                a guide with examples; also: targets, approvals, masks\n\n\
+        crewtap help policy                a guide with examples; also: targets, approvals, identity, masks\n\n\
         Exit status: 0 done or found, 1 nothing found or refused, 2 wrong use or failure; `crewtap run` \
         returns the command's own."
 )]
@@ -109,9 +115,14 @@ enum Verb {
     Show(show::ShowArgs),
     Timeline(timeline::TimelineArgs),
     Search(search::SearchArgs),
+    Replay(replay::ReplayArgs),
+    Export(export::ExportArgs),
     Verify(verify::VerifyArgs),
     Reindex(reindex::ReindexArgs),
     Authority(authority::AuthorityArgs),
+    Login(login::LoginArgs),
+    Logout(logout::LogoutArgs),
+    Whoami(whoami::WhoAmIArgs),
     Approvals(approvals::ApprovalsArgs),
     Override(overrides::OverrideArgs),
     Policy(policy::PolicyArgs),
@@ -150,9 +161,14 @@ pub fn main(serve: Serve) -> ExitCode {
         Verb::Show(args) => (in_store(&cli.global, |store| show::run(store, &args)), FAILED),
         Verb::Timeline(args) => (in_store(&cli.global, |store| timeline::run(store, &args)), FAILED),
         Verb::Search(args) => (in_store(&cli.global, |store| search::run(store, &args)), FAILED),
+        Verb::Replay(args) => (in_store(&cli.global, |store| replay::run(store, &args)), FAILED),
+        Verb::Export(args) => (in_store(&cli.global, |store| export::run(store, &args)), FAILED),
         Verb::Verify(args) => (in_store(&cli.global, |store| verify::run(store, &args)), FAILED),
         Verb::Reindex(args) => (in_store(&cli.global, |store| reindex::run(store, &args)), FAILED),
         Verb::Authority(args) => (in_store(&cli.global, |store| authority::run(store, &args)), FAILED),
+        Verb::Login(args) => (login::run(&args, &cli.global), FAILED),
+        Verb::Logout(args) => (logout::run(&args, &cli.global), FAILED),
+        Verb::Whoami(args) => (for_a_pipe(|| whoami::run(&args, &cli.global)), FAILED),
         Verb::Approvals(args) => (for_a_pipe(|| approvals::run(&args, &cli.global)), FAILED),
         Verb::Override(args) => (for_a_pipe(|| overrides::run(&args, &cli.global)), FAILED),
         Verb::Policy(args) => (for_a_pipe(|| policy::run(&args, &cli.global)), FAILED),

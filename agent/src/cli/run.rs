@@ -128,7 +128,7 @@ pub(super) fn run(args: &RunArgs, global: &Global, umask: u32) -> anyhow::Result
 /// The variables that hold secrets of the catalog and of approvals: for an agent that is started for this run, and not for the command.
 fn take_secrets(config: &Config, invocation: &mut Invocation) -> anyhow::Result<Vec<(OsString, OsString)>> {
     let catalog = config.catalog()?;
-    let variables = || catalog.variables().chain(config.approvals.variables());
+    let variables = || catalog.variables().chain(config.approvals.variables()).chain(config.variables_of_providers());
     let is_secret = |word: &OsString| {
         let name = word.as_bytes().split(|byte| *byte == b'=').next();
         variables().any(|variable| name == Some(variable.as_bytes()))

@@ -19,6 +19,12 @@ pub struct RunsArgs {
     /// Only runs that started after this: 90m, 2h, 1d, 2026-11-23, or 2026-11-23T10:00.
     #[arg(long, value_name = "TIME")]
     pub since: Option<String>,
+    /// Only runs of this person: user, e-mail address or identity; `*` stands for anything.
+    #[arg(long, value_name = "WHO")]
+    pub identity: Option<String>,
+    /// Only runs of members of this group: oidc:NAME:GROUP, os:GROUP, or its last part.
+    #[arg(long, value_name = "GROUP")]
+    pub group: Option<String>,
     /// At most so many.
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub limit: usize,
@@ -62,7 +68,8 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 
 pub(super) fn list(store: &Store, args: &RunsArgs, screen: &mut Screen) -> anyhow::Result<bool> {
     let since = args.since.as_deref().map(|text| since(text, screen)).transpose()?;
-    let runs = store.index.runs(since.unwrap_or(0), args.limit)?;
+    let (who, group) = (args.identity.as_deref(), args.group.as_deref());
+    let runs = store.index.runs_of(since.unwrap_or(0), who, group, args.limit)?;
     if screen.json {
         for run in &runs {
             screen.json(run)?;
@@ -70,7 +77,8 @@ pub(super) fn list(store: &Store, args: &RunsArgs, screen: &mut Screen) -> anyho
         return Ok(!runs.is_empty());
     }
     if runs.is_empty() {
-        screen.line(if since.is_some() { "no runs since then" } else { "no runs on record" })?;
+        let of = if who.is_some() || group.is_some() { "no such runs" } else { "no runs" };
+        screen.line(&format!("{of} {}", if since.is_some() { "since then" } else { "on record" }))?;
         return Ok(false);
     }
     table(&store.index, &runs, screen)?.print(screen)?;

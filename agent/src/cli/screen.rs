@@ -53,6 +53,11 @@ impl<'w> Screen<'w> {
         Self { out, colour, zone, json: view.json }
     }
 
+    /// The same for a file: no colour.
+    pub fn plain(out: &'w mut dyn Write, view: &ViewArgs) -> Self {
+        Self { colour: false, ..Self::new(out, view) }
+    }
+
     /// The zone of the times.
     pub fn zone(&self) -> &TimeZone {
         &self.zone

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::runs::{finish, id_len};
+use super::runs::{finish, id_len, since};
 use super::screen::{Screen, Style, ViewArgs, safe, short};
 use super::store::{Store, StoreDir};
 use crate::index::{Hit, Query};
@@ -17,6 +17,9 @@ pub struct SearchArgs {
     /// others, or behind `--`.
     #[arg(required = true, num_args = 1..)]
     pub query: Vec<String>,
+    /// Only what happened after this: 90m, 2h, 7d, 2026-11-23, or 2026-11-23T10:00.
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
     /// At most so many results.
     #[arg(long, value_name = "N", default_value_t = 50)]
     pub limit: usize,
@@ -38,7 +41,8 @@ pub fn run(store: &StoreDir, args: &SearchArgs) -> anyhow::Result<ExitCode> {
 
 pub(super) fn print(store: &Store, query: &Query, args: &SearchArgs, screen: &mut Screen) -> anyhow::Result<bool> {
     let source = |leaf| store.journal.as_ref().ok().and_then(|journal| journal.record(leaf).ok().flatten());
-    let hits = store.index.search(query, args.limit, &source)?;
+    let since = args.since.as_deref().map(|text| since(text, screen)).transpose()?;
+    let hits = store.index.search(query, (since.unwrap_or(0), args.limit), &source)?;
     if screen.json {
         for hit in &hits {
             screen.json(hit)?;

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use crewtap_core::identity::Basis;
+use crewtap_core::identity::{Basis, Oidc, Way};
 use crewtap_core::run::{Ancestor, Process as Facts};
 use serde::Serialize;
 
@@ -84,7 +84,7 @@ fn heading(run: &Run, screen: &mut Screen) -> std::io::Result<()> {
 }
 
 fn four_lines(index: &Index, run: &Run, sessions: &[Session], screen: &mut Screen) -> anyhow::Result<()> {
-    screen.line(&format!("  invoked by  {}", safe(&invoked_by(run))))?;
+    screen.line(&format!("  invoked by  {}", safe(&invoked_by(run, screen))))?;
     screen.line(&format!("  touched     {}", safe(&touched(sessions))))?;
     let mut kinds = BTreeMap::<String, i64>::new();
     for mask in index.masks(&run.id)? {
@@ -143,7 +143,7 @@ fn overrides(decisions: &[Decision], in_force: usize) -> String {
 }
 
 /// Who started the run, and why we say so.
-fn invoked_by(run: &Run) -> String {
+fn invoked_by(run: &Run, screen: &Screen) -> String {
     let name = run.identity_name.as_deref().unwrap_or("?");
     let id = run.identity.as_deref().unwrap_or("unknown");
     let basis = match serde_json::from_value::<Basis>(run.basis.0.clone()) {
@@ -152,6 +152,7 @@ fn invoked_by(run: &Run) -> String {
             let login = login_uid.map(|uid| format!(", login uid {uid}")).unwrap_or_default();
             format!("known by the operating system: uid {uid}{login}{sudo}")
         }
+        Ok(Basis::Oidc(oidc)) => vouched_for(&oidc, screen),
         Ok(Basis::Unknown) => "nothing is known of the process".into(),
         Err(_) => "on a basis that this version does not know".into(),
     };
@@ -163,6 +164,23 @@ fn invoked_by(run: &Run) -> String {
         count => format!("; {} from others", counted(count, "connection accepted", "connections accepted")),
     };
     format!("{name} ({id}), {basis}{from}{accepted}")
+}
+
+/// What an identity provider has said, and by which facts of the host it is about this run.
+fn vouched_for(oidc: &Oidc, screen: &Screen) -> String {
+    let at_ns = |seconds: u64| i64::try_from(seconds.saturating_mul(1_000_000_000)).ok();
+    let when = screen.time(at_ns(oidc.auth_time.unwrap_or(oidc.since)));
+    let how = match oidc.way {
+        Way::Code | Way::Device => format!("logged in {when}"),
+        Way::TokenFile => "by a token file".into(),
+        Way::ClientCredentials => "by the client's own credentials".into(),
+    };
+    let by = if oidc.amr.is_empty() { String::new() } else { format!(" by {}", oidc.amr.join("+")) };
+    let acr = oidc.acr.as_ref().map(|acr| format!(" ({acr})")).unwrap_or_default();
+    let login = oidc.login_uid.map(|uid| format!(", login uid {uid}")).unwrap_or_default();
+    let sudo = oidc.sudo_user.as_ref().map(|user| format!(", through sudo by {user}")).unwrap_or_default();
+    let Oidc { provider, issuer, uid, bound, .. } = oidc;
+    format!("known by {provider} ({issuer}): {how}{by}{acr}; bound to uid {uid}, {bound}{login}{sudo}")
 }
 
 /// Parents of a process in one line, nearest first.

@@ -92,7 +92,7 @@ struct Row {
 
 impl Row {
     fn of(entry: &Entry) -> Self {
-        let log_in = entry.credential.as_ref().map(|credential| match &credential.secret {
+        let log_in = entry.credential.as_ref().map(|credential| match credential.place() {
             Some(secret) => format!("{} ({secret})", credential.user),
             None => credential.user.clone(),
         });

@@ -71,7 +71,7 @@ fn show_args(id: &str, view: &ViewArgs) -> show::ShowArgs {
 }
 
 fn list_args(view: &ViewArgs) -> runs::RunsArgs {
-    runs::RunsArgs { since: None, limit: 20, view: view.clone() }
+    runs::RunsArgs { since: None, identity: None, group: None, limit: 20, view: view.clone() }
 }
 
 #[test]
@@ -84,9 +84,9 @@ fn the_tables_read_as_agreed() {
         golden(name, &printed(&UTC, |screen| show::show(&store, &show_args(id, &UTC), screen)).1);
     }
     golden("runs.txt", &printed(&UTC, |screen| runs::list(&store, &list_args(&UTC), screen)).1);
-    let args = timeline::TimelineArgs { run: None, view: UTC };
+    let args = timeline::TimelineArgs { run: None, identity: None, view: UTC };
     golden("timeline.txt", &printed(&UTC, |screen| timeline::print(&store, &args, screen)).1);
-    let args = search::SearchArgs { query: vec![], limit: 20, view: UTC };
+    let args = search::SearchArgs { query: vec![], since: None, limit: 20, view: UTC };
     let query = "revenue".parse().unwrap();
     golden("search.txt", &printed(&UTC, |screen| search::print(&store, &query, &args, screen)).1);
 }
@@ -102,7 +102,7 @@ fn json_lines_have_the_columns() {
     let stream = |side: &str| lines.iter().find(|line| line["side"] == side).unwrap();
     assert!(stream("client")["text"].as_str().unwrap().contains("\u{1b}[31m"), "JSON keeps what was recorded");
     assert!(stream("server")["base64"].is_string());
-    let args = timeline::TimelineArgs { run: None, view: JSON };
+    let args = timeline::TimelineArgs { run: None, identity: None, view: JSON };
     let (_, text) = printed(&JSON, |screen| timeline::print(&store, &args, screen));
     assert!(text.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["leaf"].is_u64()));
 }
@@ -111,7 +111,7 @@ fn json_lines_have_the_columns() {
 fn a_timeline_has_every_event_of_the_run_once() {
     let (sample, run, _) = Sample::story();
     let (_dir, store) = store_of(&sample.records);
-    let args = timeline::TimelineArgs { run: Some(run.to_string()), view: JSON };
+    let args = timeline::TimelineArgs { run: Some(run.to_string()), identity: None, view: JSON };
     let (_, text) = printed(&JSON, |screen| timeline::print(&store, &args, screen));
     let leaf = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["leaf"].as_u64().unwrap();
     let told: Vec<u64> = text.lines().map(leaf).collect();

@@ -21,6 +21,9 @@ const TEXT_CHARS: usize = 200;
 pub struct TimelineArgs {
     /// Any unique prefix of the run's id; the newest run when it is left out.
     pub run: Option<String>,
+    /// The newest run of this person: user, e-mail address or identity; `*` stands for anything.
+    #[arg(long, value_name = "WHO", conflicts_with = "run")]
+    pub identity: Option<String>,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub view: ViewArgs,
@@ -62,7 +65,7 @@ pub(super) fn print(store: &Store, args: &TimelineArgs, screen: &mut Screen) -> 
     let run = match found {
         Some(Ok(run)) => Some(run),
         Some(Err(error)) => return nothing(error),
-        None => store.index.runs(0, 1)?.pop(),
+        None => store.index.runs_of(0, args.identity.as_deref(), None, 1)?.pop(),
     };
     let Some(run) = run else {
         eprintln!("crewtap: no runs on record");

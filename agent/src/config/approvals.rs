@@ -73,7 +73,8 @@ pub struct ApiConfig {
 pub struct ApiApprover {
     /// What the record calls them.
     pub name: String,
-    /// The user of this host that they are, as `os:NAME` or `os:UID`; where none is given, nobody of this host.
+    /// The user of this host that they are, as `os:NAME` or `os:UID`, or the person, as `oidc:NAME:SUBJECT`; where none is
+    /// given, nobody that runs could belong to.
     pub identity: Option<String>,
     /// Groups that they are in.
     pub groups: Vec<String>,
@@ -221,8 +222,11 @@ fn approver(value: &Value<'_>, beside: &Path) -> Result<ApiApprover, Fault> {
             "name" => name = Some(text("name", value)?.to_owned()),
             "identity" => {
                 let text = text("identity", value)?;
-                if text.strip_prefix("os:").is_none_or(str::is_empty) {
-                    return Err(Fault::of(value, "`identity` must be \"os:NAME\" or \"os:UID\""));
+                let subject = text.strip_prefix("oidc:").and_then(|rest| rest.split_once(':'));
+                let is_person = subject.is_some_and(|(name, subject)| !name.is_empty() && !subject.is_empty());
+                if !is_person && text.strip_prefix("os:").is_none_or(str::is_empty) {
+                    let what = "`identity` must be \"os:NAME\", \"os:UID\" or \"oidc:NAME:SUBJECT\"";
+                    return Err(Fault::of(value, what));
                 }
                 identity = Some(text.to_owned());
             }
@@ -251,7 +255,7 @@ fn group(text: &str) -> Result<String, String> {
         {
             Ok(text.to_owned())
         }
-        _ => Err(format!("\"{text}\" is no group: write \"os:GROUP\"")),
+        _ => Err(format!("\"{text}\" is no group: write \"os:GROUP\" or \"oidc:NAME:GROUP\"")),
     }
 }
 

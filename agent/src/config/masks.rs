@@ -105,7 +105,7 @@ mod tests {
         let masks = Masks::parse(&examples).unwrap_or_else(|fault| panic!("{fault}"));
         let names: Vec<String> =
             masks.rules().skip(rules(&installed).len()).map(|(_, rule)| rule.name.clone()).collect();
-        assert_eq!(names, ["customer-no", "patient", "session-header"]);
+        assert_eq!(names, ["customer-no", "patient", "session-header", "salary"]);
         for key in ["enabled", "regex", "check", "where", "apply", "keep_last", "targets", "tags"] {
             assert!(examples.lines().any(|line| line.starts_with(&format!("{key} = "))), "{key}");
         }

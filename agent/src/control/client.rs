@@ -9,8 +9,8 @@ use std::time::Duration;
 use crewtap_core::id::RunId;
 use crewtap_core::limits;
 
-use super::approvals;
 use super::{Exit, Laid, LineError, Reply, Request, StartRun, Started, Status, Summary, decode, encode};
+use super::{approvals, identity};
 
 /// A conversation with the agent that did not come to its end.
 #[derive(Debug, thiserror::Error)]
@@ -134,6 +134,17 @@ impl Client {
     pub fn approvals(&mut self, request: approvals::Request) -> Result<approvals::Reply, ClientError> {
         match self.ask(&Request::Approvals { request })? {
             Reply::Approvals { told } => Ok(told),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Asks about logins.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn identity(&mut self, request: identity::Request) -> Result<identity::Reply, ClientError> {
+        match self.ask(&Request::Identity { request })? {
+            Reply::Identity { answer } => Ok(answer),
             other => Err(unexpected(&other)),
         }
     }

@@ -9,9 +9,12 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crewtap_core::id::RunId;
 use crewtap_core::limits;
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerPidfd;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
@@ -92,7 +95,8 @@ async fn accept(listener: &UnixListener) -> io::Result<UnixStream> {
 fn admit(stream: &UnixStream, captured: &impl Fn(u32) -> bool) -> Result<Peer, Refusal> {
     let credentials = stream.peer_cred().map_err(Refusal::because)?;
     let pid = credentials.pid().and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid != 0);
-    let peer = Peer { pid: pid.unwrap_or_default(), uid: credentials.uid(), gid: credentials.gid() };
+    let life = getsockopt(stream, PeerPidfd).ok().map(Arc::new);
+    let peer = Peer { pid: pid.unwrap_or_default(), uid: credentials.uid(), gid: credentials.gid(), life };
     if peer.uid != 0 {
         return Err(Refusal("only root may speak with the agent: use sudo".into()));
     }
@@ -140,7 +144,7 @@ async fn answer_all<A: Agent>(
         }
         let request = if line.ends_with(b"\n") { decode(&line) } else { Err(LineError::TooLong) };
         let (reply, last) = match request {
-            Ok(request) => (answer(request, peer, agent, open).await, false),
+            Ok(request) => (answer(request, peer.clone(), agent, open).await, false),
             Err(error) => (Reply::Refused { why: error.to_string() }, true),
         };
         write.write_all(&encode(&reply)?).await?;
@@ -163,6 +167,7 @@ async fn answer<A: Agent>(request: Request, peer: Peer, agent: &A, open: &RefCel
         Request::LayOverlay { run, home } => agent.lay_overlay(run, home).await.map(Reply::Laid),
         Request::RunSummary { run } => agent.run_summary(run).await.map(Reply::Summary),
         Request::Status => Ok(Reply::Status(agent.status().await)),
+        Request::Identity { request } => agent.identity(peer, request).await.map(|answer| Reply::Identity { answer }),
         Request::Approvals { request } => agent.approvals(peer, request).await.map(|told| Reply::Approvals { told }),
     };
     reply.unwrap_or_else(|Refusal(why)| Reply::Refused { why })

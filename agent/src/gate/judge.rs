@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use crewtap_core::identity::Identity;
+use crewtap_core::identity::{Groups, Identity};
 use crewtap_core::policy::rules::{Rules, Scope};
 use crewtap_core::target::Resource;
 use crewtap_core::verdict::Verdict;
@@ -20,7 +20,7 @@ const SCOPES_MAX: usize = 4096;
 #[derive(PartialEq, Eq, Hash)]
 struct Key {
     identity: String,
-    groups: Vec<String>,
+    groups: Groups,
     resource: Resource,
 }
 

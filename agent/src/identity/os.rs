@@ -6,7 +6,7 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::MetadataExt;
 
-use crewtap_core::identity::{Basis, Identity};
+use crewtap_core::identity::{Basis, Groups, Identity};
 
 use crate::capture::process::{self, Stat, Status};
 
@@ -190,7 +190,7 @@ pub fn user_name(uid: u32) -> Option<String> {
 
 impl Invoker {
     /// `os:NAME` of every group that the process had, or that the user database has for the user; sorted.
-    fn group_names(&self) -> Vec<String> {
+    fn group_names(&self) -> Groups {
         let looked_up = || {
             let name = std::ffi::CString::new(user_name(self.uid)?).ok()?;
             let groups = nix::unistd::getgrouplist(&name, self.gid.into()).ok()?;
@@ -202,8 +202,7 @@ impl Invoker {
             let group = nix::unistd::Group::from_gid(number.into()).ok().flatten();
             format!("os:{}", group.map_or_else(|| number.to_string(), |group| group.name))
         };
-        let names: std::collections::BTreeSet<String> = numbers.into_iter().map(name).collect();
-        names.into_iter().collect()
+        numbers.into_iter().map(name).collect()
     }
 
     /// The identity that goes on record.
@@ -214,6 +213,7 @@ impl Invoker {
             id: format!("os:{}", self.uid),
             name: user_name(self.uid).unwrap_or_else(|| self.uid.to_string()),
             groups: self.group_names(),
+            groups_left_off: 0,
             basis: Basis::Os { uid: self.uid, login_uid: self.login_uid, sudo_user },
         }
     }

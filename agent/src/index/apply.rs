@@ -179,8 +179,8 @@ impl Batch<'_> {
             Body::Bypass(body) => self.bypass(&entry, body),
             Body::Reconciled(body) => self.reconciled(&entry, body),
             Body::Recovered(body) => self.recovered(&entry, body),
-            // The tree's business: `verify` reads checkpoints from the journal.
-            Body::Checkpoint(_) => Ok(()),
+            // The tree's business, and a replay's: `verify` and `replay` read them from the journal.
+            Body::Checkpoint(_) | Body::Resized(_) => Ok(()),
             Body::ApprovalAsked(body) => self.approval_asked(&entry, body),
             Body::ApprovalAnswered(body) => self.approval_answered(&entry, body),
             Body::Override(body) => self.overridden(&entry, body),
@@ -243,6 +243,7 @@ impl Batch<'_> {
         row.identity = Some(body.identity.id.clone());
         row.identity_name = Some(body.identity.name.clone());
         row.basis = Some(json(&body.identity.basis));
+        row.groups = Some(json(&body.identity.groups));
         row.uid = Some(body.uid.into());
         row.command = Some(command.clone());
         row.argv = Some(json(&body.argv));

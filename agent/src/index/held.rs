@@ -75,7 +75,7 @@ held! {
     /// A run.
     HeldRun = "runs" by "id = ?1" {
         id: String, leaf: i64, end_leaf: Number, name: Text, started_ns: Number, ended_ns: Number, duration_us: Number,
-        started_mono_ns: Number, outcome: Text, status: Number, identity: Text, identity_name: Text, basis: Text,
+        started_mono_ns: Number, outcome: Text, status: Number, identity: Text, identity_name: Text, basis: Text, groups: Text,
         uid: Number, command: Text, argv: Text, cwd: Text, invoker: Text, mode: Text, cgroup: Number, host: Text,
         kernel: Text, version: Text, boot_id: Text, processes: i64, sessions: i64, exchanges: i64, refused: i64,
         failed: i64, bytes_up: i64, bytes_down: i64, masked: i64, names: i64, accepted: i64, bypasses: i64, notes: i64,

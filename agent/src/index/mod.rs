@@ -7,6 +7,7 @@ mod apply;
 mod approval;
 mod dialogue;
 mod exchange;
+mod extent;
 mod held;
 mod open;
 mod passage;
@@ -49,7 +50,7 @@ pub use search::Hit;
 pub use text::is_text;
 
 /// Version of the schema; an index of another version is rebuilt, never migrated.
-pub const SCHEMA_VERSION: i32 = 6;
+pub const SCHEMA_VERSION: i32 = 7;
 
 /// The index cannot be opened, read or written.
 #[derive(Debug, thiserror::Error)]

@@ -7,7 +7,8 @@ pub const SEARCH_COLUMNS: &[(&str, ColumnKind)] = &[
     ("kind", ColumnKind::Text),
     ("run", ColumnKind::Id),
     ("session", ColumnKind::Id),
-    ("identity", ColumnKind::Text),
+    ("identity", ColumnKind::Person),
+    ("group", ColumnKind::Group),
     ("identity_name", ColumnKind::Text),
     ("target", ColumnKind::Text),
     ("address", ColumnKind::Text),
@@ -35,6 +36,10 @@ pub const SEARCH_COLUMNS: &[(&str, ColumnKind)] = &[
 pub enum ColumnKind {
     /// Whole, without regard to case; `*` stands for anything; a port may be left out.
     Text,
+    /// Whom a run belongs to: by id, by name, by the part of an address before the `@`; otherwise as a text.
+    Person,
+    /// A group of whom a run belongs to: whole, or without what stands before its last colon.
+    Group,
     /// By any prefix.
     Id,
     /// Equal, or `>` or `<` a number.

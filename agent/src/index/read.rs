@@ -10,6 +10,7 @@ use super::rows::{
     Accepted, AnswerRow, ApprovalRow, Bypass, Decision, Exchange, FromRow, Mask, Name, Note, OverrideRow, Payload,
     Process, Reconciliation, Recovery, Run, Session, UnknownEvent,
 };
+use super::search::{glob, in_group, is_person};
 use super::{IndexError, Progress, nanoseconds, open};
 
 /// Ids that an ambiguous prefix lists at most.
@@ -90,8 +91,28 @@ impl Index {
     /// # Errors
     /// When `SQLite` fails.
     pub fn runs(&self, since_ns: i64, limit: usize) -> Result<Vec<Run>, IndexError> {
+        self.runs_of(since_ns, None, None, limit)
+    }
+
+    /// The same, of somebody (as `identity:` of a search takes it) and of who is in a group.
+    ///
+    /// # Errors
+    /// When `SQLite` fails.
+    pub fn runs_of(
+        &self,
+        since_ns: i64,
+        who: Option<&str>,
+        group: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Run>, IndexError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        self.rows("WHERE coalesce(started_ns, 0) >= ?1 ORDER BY started_ns DESC, leaf DESC LIMIT ?2", (since_ns, limit))
+        let rest = format!(
+            "WHERE coalesce(started_ns, 0) >= ?1 AND (?2 IS NULL OR {}) AND (?3 IS NULL OR {})
+             ORDER BY started_ns DESC, leaf DESC LIMIT ?4",
+            is_person("?2"),
+            in_group("?3")
+        );
+        self.rows(&rest, (since_ns, who.map(glob), group.map(glob), limit))
     }
 
     /// Runs that began with a record in `from..end` and have no end on record, in order.

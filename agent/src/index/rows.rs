@@ -80,7 +80,8 @@ rows! {
     Run = "runs" {
         id: String, leaf: i64, end_leaf: Option<i64>, name: Option<String>, started_ns: Option<i64>,
         ended_ns: Option<i64>, duration_us: Option<i64>, started_mono_ns: Option<i64>, outcome: Option<String>,
-        status: Option<i64>, identity: Option<String>, identity_name: Option<String>, basis: Json, uid: Option<i64>,
+        status: Option<i64>, identity: Option<String>, identity_name: Option<String>, basis: Json, groups: Json,
+        uid: Option<i64>,
         command: Option<String>, argv: Json, cwd: Option<String>, invoker: Json, mode: Option<String>,
         cgroup: Option<i64>, host: Option<String>, kernel: Option<String>, version: Option<String>,
         boot_id: Option<String>, processes: i64, sessions: i64, exchanges: i64, refused: i64, failed: i64,

@@ -45,7 +45,7 @@ pub(crate) fn process(pid: u32, ppid: u32, argv: &[&str]) -> Process {
 
 pub(crate) fn identity() -> Identity {
     let basis = Basis::Os { uid: 1000, login_uid: Some(1000), sudo_user: Some("alice".into()) };
-    Identity { id: "os:1000".into(), name: "alice".into(), groups: Vec::new(), basis }
+    Identity { id: "os:1000".into(), name: "alice".into(), basis, ..Identity::unknown() }
 }
 
 impl Sample {
@@ -234,7 +234,7 @@ impl Sample {
             overridden: None,
         };
         self.add(decided, |e| e.in_session(run, session).in_exchange(1));
-        let masked = Masked { mask: "card".into(), count: 2, values: vec!["pan 16 abc".into()], best_effort: false };
+        let masked = Masked { mask: "card".into(), count: 2, values: vec!["pan 16 abc".into()], ..Masked::default() };
         self.add(masked, |e| e.in_session(run, session).in_exchange(1));
         let response =
             Response { outcome: "blocked".into(), code: Some("42501".into()), count: Some(3), ..Default::default() };

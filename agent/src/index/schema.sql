@@ -27,6 +27,7 @@ CREATE TABLE runs (
     identity      TEXT,
     identity_name TEXT,
     basis         TEXT,                       -- JSON
+    groups        TEXT,                       -- JSON: a list; not all, where there are hundreds
     uid           INTEGER,
     command       TEXT,                       -- argv joined, for reading
     argv          TEXT,                       -- JSON

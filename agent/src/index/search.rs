@@ -43,7 +43,7 @@ pub struct Hit {
 }
 
 impl Index {
-    /// What satisfies all terms, the newest first. `source` reads records of the journal: what a hit says around its words
+    /// What satisfies all terms, at or after a time, the newest first. `source` reads records of the journal: what a hit says around its words
     /// comes from there, and is missing where it gives none.
     ///
     /// # Errors
@@ -51,11 +51,15 @@ impl Index {
     pub fn search(
         &self,
         query: &Query,
-        limit: usize,
+        (since_ns, limit): (i64, usize),
         source: &dyn Fn(u64) -> Option<Record>,
     ) -> Result<Vec<Hit>, IndexError> {
         let mut statement = Statement::default();
-        let conditions: Vec<String> = query.terms.iter().map(|term| statement.condition(term)).collect();
+        let mut conditions: Vec<String> = query.terms.iter().map(|term| statement.condition(term)).collect();
+        if since_ns > 0 {
+            let since = statement.bind(Value::Integer(since_ns));
+            conditions.push(format!("at_ns >= {since}"));
+        }
         let limit = statement.bind(Value::Integer(i64::try_from(limit).unwrap_or(i64::MAX)));
         let with =
             if statement.texts.is_empty() { String::new() } else { format!("WITH {} ", statement.texts.join(", ")) };
@@ -149,6 +153,11 @@ impl Statement {
         let condition = match &term.test {
             Test::Text { text, prefix } => self.words(text, *prefix),
             Test::Column { column, kind: ColumnKind::Text, value, .. } => self.text(column, value),
+            Test::Column { kind: ColumnKind::Person, value, .. } => self.person(value),
+            Test::Column { kind: ColumnKind::Group, value, .. } => {
+                let pattern = self.bind(Value::Text(glob(value)));
+                format!("run IN (SELECT id FROM runs WHERE {})", in_group(&pattern))
+            }
             Test::Column { column, kind: ColumnKind::Id, value, .. } => {
                 let value = self.bind(Value::Text(value.to_ascii_uppercase()));
                 format!("{column} >= {value} AND {column} < {value} || '~'")
@@ -178,6 +187,13 @@ impl Statement {
         )
     }
 
+    /// What somebody's runs did, and what they have said themselves.
+    fn person(&mut self, value: &str) -> String {
+        let pattern = self.bind(Value::Text(glob(value)));
+        let is_it = is_person(&pattern);
+        format!("(run IN (SELECT id FROM runs WHERE {is_it}) OR coalesce({is_it}, 0))")
+    }
+
     /// A whole value without regard to case; a port may be left out; `*` stands for anything.
     fn text(&mut self, column: &str, value: &str) -> String {
         let pattern = self.bind(Value::Text(glob(value)));
@@ -186,8 +202,22 @@ impl Statement {
     }
 }
 
+/// Whether a row's identity is somebody; `pattern` is a bound value.
+pub(super) fn is_person(pattern: &str) -> String {
+    format!(
+        "(lower(identity) GLOB {pattern} OR lower(identity_name) GLOB {pattern} OR lower(identity_name) GLOB {pattern} || '@*')"
+    )
+}
+
+/// Whether a run's identity is in a group; `pattern` is a bound value.
+pub(super) fn in_group(pattern: &str) -> String {
+    format!(
+        "EXISTS (SELECT 1 FROM json_each(groups) WHERE lower(value) GLOB {pattern} OR lower(value) GLOB '*:' || {pattern})"
+    )
+}
+
 /// A pattern for GLOB that takes only `*` as special.
-fn glob(value: &str) -> String {
+pub(super) fn glob(value: &str) -> String {
     let special = |c: char| if matches!(c, '[' | '?') { format!("[{c}]") } else { c.to_string() };
     value.to_ascii_lowercase().chars().map(special).collect()
 }

@@ -122,7 +122,7 @@ fn a_run_has_every_column() {
         "started_ns": sample::BEGIN_NS, "ended_ns": sample::BEGIN_NS + last * 1_000_000, "duration_us": last * 1000,
         "started_mono_ns": 5_000_000_000u64, "outcome": "exited", "status": 0, "identity": "os:1000",
         "identity_name": "alice",
-        "basis": {"kind": "os", "uid": 1000, "login_uid": 1000, "sudo_user": "alice"}, "uid": 1000,
+        "basis": {"kind": "os", "uid": 1000, "login_uid": 1000, "sudo_user": "alice"}, "groups": [], "uid": 1000,
         "command": "crewai run", "argv": ["crewai", "run"], "cwd": "/home/alice/crew",
         "invoker": sample::process(800, 700, &["bash"]), "mode": "record", "cgroup": 77, "host": "lab",
         "kernel": "6.18.0", "version": "0.1.0", "boot_id": "b00t", "processes": 2, "sessions": 2, "exchanges": 1,
@@ -307,7 +307,7 @@ fn numbers_beyond_a_column_are_clamped() {
             error: None,
         };
         sample.add(closed, |e| e.in_session(run, session));
-        sample.add(Masked { mask: "card".into(), count: u64::MAX, values: vec![], best_effort: false }, |e| {
+        sample.add(Masked { mask: "card".into(), count: u64::MAX, values: vec![], ..Masked::default() }, |e| {
             e.in_session(run, session)
         });
         sample.add_with(Chunk::new(Side::Client, u64::MAX), |e| e.in_session(run, session), b"x");
@@ -366,7 +366,7 @@ fn any_event() -> impl Strategy<Value = (Body, Option<u8>, Option<u8>, Option<u3
             mask,
             count,
             values: vec![],
-            best_effort: false
+            ..Masked::default()
         })),
         (text, text).prop_map(|(code, text)| Body::from(Note { code, text })),
         (0u64..1 << 40, 0u64..1 << 40).prop_map(|(bytes_up, bytes_down)| Body::from(SessionClosed {

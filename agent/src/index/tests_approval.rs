@@ -57,7 +57,7 @@ fn approvals_and_overrides_are_found() {
     let found = |query: &str| {
         let query: Query = query.parse().unwrap();
         let hits =
-            index.search(&query, 10, &|leaf| sample.records.get(usize::try_from(leaf).unwrap()).cloned()).unwrap();
+            index.search(&query, (0, 10), &|leaf| sample.records.get(usize::try_from(leaf).unwrap()).cloned()).unwrap();
         hits.into_iter().map(|hit| format!("{} {}", hit.kind, hit.outcome.unwrap_or_default())).collect::<Vec<_>>()
     };
     assert!(SEARCH_COLUMNS.iter().any(|(column, _)| *column == "verdict"));

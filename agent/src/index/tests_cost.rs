@@ -35,7 +35,7 @@ fn thousands_of_sessions_are_indexed_and_found() {
     let each = begin.elapsed() / u32::try_from(sample.records.len()).unwrap();
     let index = Index::open(dir.path()).unwrap();
     let begin = Instant::now();
-    let hits = index.search(&"completions target:api.openai.test".parse().unwrap(), 50, &|_| None).unwrap();
+    let hits = index.search(&"completions target:api.openai.test".parse().unwrap(), (0, 50), &|_| None).unwrap();
     let search = begin.elapsed();
     let bytes = std::fs::metadata(dir.path().join("index.sqlite")).unwrap().len();
     println!(

@@ -62,7 +62,12 @@ fn indexed(sample: &Sample, batch: usize) -> (tempfile::TempDir, Index) {
 }
 
 fn hits(index: &Index, words: &str) -> usize {
-    index.search(&words.parse().unwrap(), 10, &|_| None).unwrap().iter().filter(|hit| hit.kind == "exchange").count()
+    index
+        .search(&words.parse().unwrap(), (0, 10), &|_| None)
+        .unwrap()
+        .iter()
+        .filter(|hit| hit.kind == "exchange")
+        .count()
 }
 
 #[test]
@@ -94,7 +99,7 @@ fn a_hit_in_a_coded_body_shows_its_words() {
     let sample = story(true);
     let (_dir, index) = indexed(&sample, 100);
     let journal = |leaf| sample.records.iter().find(|record| record.leaf == leaf).cloned();
-    let hits = index.search(&"marvellous kind:exchange".parse().unwrap(), 10, &journal).unwrap();
+    let hits = index.search(&"marvellous kind:exchange".parse().unwrap(), (0, 10), &journal).unwrap();
     assert!(hits[0].marked.contains(&("marvellous".into(), true)), "{:?}", hits[0].marked);
 }
 

@@ -20,7 +20,7 @@ fn recorded_story() -> (Sample, tempfile::TempDir, Index) {
 }
 
 fn search(index: &Index, query: &str) -> Vec<Hit> {
-    index.search(&query.parse::<Query>().unwrap(), 100, &|_| None).unwrap()
+    index.search(&query.parse::<Query>().unwrap(), (0, 100), &|_| None).unwrap()
 }
 
 fn kinds(index: &Index, query: &str) -> Vec<String> {
@@ -76,7 +76,7 @@ fn every_kind_of_term_finds_what_it_should() {
 fn a_hit_shows_what_matched() {
     let (sample, _dir, index) = recorded_story();
     let journal = |leaf| sample.records.iter().find(|record| record.leaf == leaf).cloned();
-    let search = |index: &Index, query: &str| index.search(&query.parse().unwrap(), 100, &journal).unwrap();
+    let search = |index: &Index, query: &str| index.search(&query.parse().unwrap(), (0, 100), &journal).unwrap();
     let hit = search(&index, "revenue").remove(0);
     assert!(hit.snippet.unwrap().contains("quarterly revenue"));
     assert!(hit.marked.contains(&("revenue".into(), true)), "{:?}", hit.marked);
@@ -84,7 +84,7 @@ fn a_hit_shows_what_matched() {
     assert_eq!(by_column.snippet, None);
     let process = search(&index, "git status").remove(0);
     assert_eq!((process.kind.as_str(), process.snippet.is_some()), ("process", true));
-    let unread = index.search(&"revenue".parse().unwrap(), 100, &|_| None).unwrap().remove(0);
+    let unread = index.search(&"revenue".parse().unwrap(), (0, 100), &|_| None).unwrap().remove(0);
     assert_eq!((unread.kind, unread.snippet), ("session".into(), None), "without the journal");
 }
 
@@ -104,7 +104,7 @@ proptest! {
     fn nothing_typed_is_syntax(query in "[-\"*:a-z0-9(){}^+' %_\\[\\]?;~.,<>ANDORNEAR]{1,40}|\\PC{1,20}") {
         thread_local!(static STORY: (tempfile::TempDir, Index) = story());
         if let Ok(query) = query.parse::<Query>() {
-            STORY.with(|(_, index)| index.search(&query, 5, &|_| None).map(drop)).unwrap();
+            STORY.with(|(_, index)| index.search(&query, (0, 5), &|_| None).map(drop)).unwrap();
         }
     }
 
@@ -118,4 +118,39 @@ proptest! {
             Ok(())
         })?;
     }
+}
+
+#[test]
+fn what_somebodys_runs_did_is_found_by_user_by_address_and_by_group() {
+    use crewtap_core::event::Body;
+    let (mut sample, ..) = Sample::story();
+    for record in &mut sample.records {
+        if let Body::RunStarted(started) = &mut record.event.body {
+            started.identity.id = "oidc:corp:a1".into();
+            started.identity.name = "Alice@example.com".into();
+            started.identity.groups = vec!["oidc:corp:sre".to_owned(), "os:staff".to_owned()].into();
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let mut indexer = Indexer::open(dir.path(), |_| None).unwrap();
+    indexer.apply(&sample.records).unwrap();
+    let index = Index::open(dir.path()).unwrap();
+    let all = kinds(&index, "identity:*");
+    assert!(all.iter().any(|kind| kind == "exchange") && all.iter().any(|kind| kind == "process"), "{all:?}");
+    for who in
+        ["identity:alice", "identity:alice@example.com", "identity:OIDC:corp:A1", "group:sre", "group:oidc:corp:sre"]
+    {
+        let found = kinds(&index, who);
+        assert!(
+            found.iter().any(|kind| kind == "run") && found.iter().any(|kind| kind == "exchange"),
+            "{who}: {found:?}"
+        );
+    }
+    for nobody in ["identity:bob", "identity:alic", "identity:example.com", "group:sr", "group:corp", "group:dba"] {
+        assert_eq!(kinds(&index, &format!("{nobody} kind:run")), Vec::<String>::new(), "{nobody}");
+    }
+    assert!(kinds(&index, "kind:run -identity:alice").is_empty());
+    let runs = |who, group| index.runs_of(0, who, group, 10).unwrap().len();
+    assert_eq!((runs(Some("alice"), None), runs(None, Some("sre")), runs(Some("alice"), Some("dba"))), (1, 1, 0));
+    assert_eq!(index.runs_of(i64::MAX, Some("alice"), None, 10).unwrap().len(), 0);
 }

@@ -146,7 +146,7 @@ fn lines_tell_what_comes_and_what_goes_once() {
 fn a_run_tells_what_was_asked_what_was_said_and_what_passed_by_an_override() {
     let (sample, run, session) = Sample::asking();
     let (_dir, store) = store_of(&sample.records);
-    let args = timeline::TimelineArgs { run: None, view: UTC };
+    let args = timeline::TimelineArgs { run: None, identity: None, view: UTC };
     let (_, told) = printed(&UTC, |screen| timeline::print(&store, &args, screen));
     for line in [
         "held query DELETE FROM orders on orders-db, asked by no-delete",

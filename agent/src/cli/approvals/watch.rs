@@ -9,9 +9,9 @@ use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use nix::sys::signal::{SigSet, Signal};
 use ratatui::crossterm::event::{self, Event, KeyEventKind};
 
+use super::super::full_screen::{Restored, end_by_signal};
 use super::lines::Lines;
 use super::view::{Effect, View};
 use crate::clock;
@@ -64,36 +64,6 @@ pub(super) fn run(data_dir: &Path) -> anyhow::Result<ExitCode> {
                 Effect::Nothing => {}
             }
         }
-    }
-}
-
-/// Signals are read by a thread of its own, which restores the terminal and ends the program: whoever reads keys may not come
-/// back any more when the terminal is gone. To be called before there is another thread: they inherit that signals wait.
-fn end_by_signal(drawing: &Arc<Mutex<()>>) -> anyhow::Result<()> {
-    let mut signals = SigSet::empty();
-    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
-        signals.add(signal);
-    }
-    signals.thread_block()?;
-    let drawing = drawing.clone();
-    std::thread::spawn(move || {
-        if let Ok(signal) = signals.wait() {
-            // Nothing is drawn any more.
-            let _held = drawing.lock().unwrap_or_else(PoisonError::into_inner);
-            ratatui::restore();
-            let _ = ratatui::crossterm::execute!(io::stdout(), ratatui::crossterm::cursor::Show);
-            std::process::exit(128 + signal as i32);
-        }
-    });
-    Ok(())
-}
-
-/// Restores the terminal when it goes; `ratatui::try_init` sees to panics.
-struct Restored;
-
-impl Drop for Restored {
-    fn drop(&mut self) {
-        ratatui::restore();
     }
 }
 

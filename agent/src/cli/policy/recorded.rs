@@ -93,10 +93,14 @@ impl<'c> Reading<'c> {
         let Some(run) = event.run.filter(|run| self.wanted.contains(run)) else { return };
         match (&event.body, event.session) {
             (Body::RunStarted(started), _) => {
-                self.runs.insert(run, Owner { identity: started.identity.clone(), mode: started.mode });
+                let identity = started.identity.clone().with_content(&record.payload);
+                self.runs.insert(run, Owner { identity, mode: started.mode });
             }
             (Body::SessionOpened(opened), Some(session)) => {
-                let identity = opened.identity.clone();
+                // The run's is the same, and has all groups.
+                let owner = self.runs.get(&run).map(|owner| &owner.identity);
+                let owner = owner.filter(|owner| owner.id == opened.identity.id);
+                let identity = owner.unwrap_or(&opened.identity).clone();
                 let seen =
                     Seen { identity, target: None, protocol: String::new(), opened: false, open: BTreeMap::new() };
                 self.sessions.insert(session, seen);

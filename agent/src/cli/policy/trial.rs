@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use crewtap_core::chain::Record;
 use crewtap_core::id::RunId;
+use crewtap_core::identity::Groups;
 use crewtap_core::policy::catalog::Catalog;
 use crewtap_core::policy::rules::{Rules, Scope};
 use crewtap_core::verdict::{Effect, Verdict};
@@ -55,7 +56,7 @@ pub(super) struct Summary {
 /// Policies, and what was cut from them.
 pub(super) struct Judging<'r> {
     rules: &'r Rules,
-    scopes: HashMap<(String, Vec<String>, crewtap_core::target::Resource), Scope>,
+    scopes: HashMap<(String, Groups, crewtap_core::target::Resource), Scope>,
 }
 
 impl<'r> Judging<'r> {

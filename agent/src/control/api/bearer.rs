@@ -45,7 +45,10 @@ pub(super) fn token(headers: &HeaderMap) -> Option<String> {
 fn identified(approver: &ApiApprover) -> Option<Approver> {
     let ApiApprover { name, identity, groups, .. } = approver;
     let (id, basis) = match identity.as_deref().and_then(|identity| identity.strip_prefix("os:")) {
-        None => (format!("api:{name}"), Basis::Unknown),
+        None => {
+            let subject = identity.clone().filter(|identity| identity.starts_with("oidc:"));
+            (subject.unwrap_or_else(|| format!("api:{name}")), Basis::Unknown)
+        }
         Some(user) => {
             let number = user.parse().ok().or_else(|| {
                 let user = nix::unistd::User::from_name(user).ok().flatten()?;
@@ -58,11 +61,10 @@ fn identified(approver: &ApiApprover) -> Option<Approver> {
             (format!("os:{uid}"), Basis::Os { uid, login_uid: None, sudo_user: None })
         }
     };
-    let mut groups = groups.clone();
-    groups.sort();
     let known_as = match &basis {
         Basis::Os { uid, .. } => os::user_name(*uid).unwrap_or_else(|| name.clone()),
-        Basis::Unknown => name.clone(),
+        Basis::Oidc(_) | Basis::Unknown => name.clone(),
     };
-    Some(Approver { identity: Identity { id, name: known_as, groups, basis }, is_root: false, way: "api" })
+    let identity = Identity { id, name: known_as, groups: groups.clone().into(), groups_left_off: 0, basis };
+    Some(Approver { identity, is_root: false, way: "api" })
 }

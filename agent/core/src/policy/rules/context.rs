@@ -20,6 +20,7 @@ pub(super) fn context(attributes: &[&Attribute], facts: &Facts, approved: bool) 
                 }
                 value => value,
             },
+            (_, None) if attribute.missing == Missing::No => Some(RestrictedExpression::new_bool(false)),
             (_, None) => missing(attribute, facts).map(|text| RestrictedExpression::new_string(text.to_owned())),
         };
         pairs.extend(value.map(|value| (attribute.name.to_owned(), value)));
@@ -29,7 +30,7 @@ pub(super) fn context(attributes: &[&Attribute], facts: &Facts, approved: bool) 
 
 fn missing(attribute: &Attribute, facts: &Facts) -> Option<&'static str> {
     match attribute.missing {
-        Missing::Errs | Missing::Absent => None,
+        Missing::Errs | Missing::Absent | Missing::No => None,
         Missing::Is(text) => Some(text),
         Missing::EmptyBeside(other) => facts.contains_key(other).then_some(""),
     }

@@ -36,6 +36,8 @@ pub(super) enum Missing {
     Is(&'static str),
     /// The empty text where this other fact is there: with it this one would be known, too.
     EmptyBeside(&'static str),
+    /// No: where nobody has said so, it is not so.
+    No,
 }
 
 /// Set by the judge, never a fact.
@@ -49,6 +51,7 @@ const COMMON: &[Attribute] = &[
     of("proof", Kind::Text, Missing::Is("none")),
     of("hour", Kind::Long, Missing::Errs),
     of("weekday", Kind::Text, Missing::Errs),
+    of("login_expired", Kind::Bool, Missing::No),
     of("crew", Kind::Text, Missing::Absent),
     of("agent_role", Kind::Text, Missing::Absent),
 ];

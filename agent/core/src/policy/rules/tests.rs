@@ -9,7 +9,6 @@ mod warned;
 
 use super::*;
 use crate::action::{Fact, Facts, Verb};
-use crate::identity::Basis;
 use crate::verdict::{Effect, Verdict};
 
 fn rules(text: &str) -> Rules {
@@ -22,8 +21,8 @@ fn faults(text: &str) -> Vec<String> {
 }
 
 fn alice() -> Identity {
-    let groups = vec!["os:crew".to_owned(), "os:users".to_owned()];
-    Identity { id: "os:1000".into(), name: "alice".into(), groups, basis: Basis::Unknown }
+    let groups = vec!["os:crew".to_owned(), "os:users".to_owned()].into();
+    Identity { id: "os:1000".into(), name: "alice".into(), groups, ..Identity::unknown() }
 }
 
 fn orders() -> Resource {
@@ -127,7 +126,7 @@ fn the_schema_and_the_table_say_the_same() {
 fn every_kind_of_identifier_is_taken() {
     assert!(super::schema::types().is_some());
     assert!(super::schema::VALIDATOR.is_some());
-    let odd = Identity { id: "oidc:corp:a\"b\\c\u{0}".into(), groups: vec![String::new()], ..alice() };
+    let odd = Identity { id: "oidc:corp:a\"b\\c\u{0}".into(), groups: vec![String::new()].into(), ..alice() };
     let scope = rules("permit(principal, action, resource);").scope(&odd, &Resource::default());
     assert_eq!(scope.judge(Verb::Connect, &Facts::new()).effect, Effect::Allow);
 }

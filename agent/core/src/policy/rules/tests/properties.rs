@@ -76,7 +76,7 @@ fn who() -> impl Strategy<Value = Identity> {
     let id = prop::sample::select(vec!["os:1000", "os:1001", "unknown"]);
     (id, subset(&["os:crew", "os:sre", "os:users"])).prop_map(|(id, groups)| Identity {
         id: id.into(),
-        groups,
+        groups: groups.into(),
         ..alice()
     })
 }
@@ -206,7 +206,7 @@ proptest! {
         any::<String>()], arbitrary_fact(), 0..20), verb in prop::sample::select(Verb::ALL.to_vec()), id in any::<String>()) {
         let permit = "permit(principal, action, resource); forbid(principal, action, resource) when { context.hour < 3 || context.address.isLoopback() \
                       || context.host == \"x\" || (context has crew && context.crew == \"y\") || context.port + context.hour == 7 };";
-        let scope = rules(permit).scope(&Identity { id: id.clone(), groups: vec![id.clone()], ..alice() }, &Resource { id: id.clone(), tags: vec![id] });
+        let scope = rules(permit).scope(&Identity { id: id.clone(), groups: vec![id.clone()].into(), ..alice() }, &Resource { id: id.clone(), tags: vec![id] });
         let verdict = scope.judge(verb, &facts);
         let known = matches!(facts.get("hour"), Some(Fact::Int(_)));
         prop_assert!(known || verdict.effect == Effect::Deny);

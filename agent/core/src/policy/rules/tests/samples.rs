@@ -12,7 +12,9 @@ const METADATA: (&str, &str) =
 const APPROVALS: (&str, &str) = ("approvals.cedar", include_str!("../../../../../../config/policy/approvals.cedar"));
 const MODELS: (&str, &str) = ("models.cedar", include_str!("../../../../../../config/policy/models.cedar"));
 
-const SAMPLES: [(&str, &str); 6] = [READONLY, HOURS, EGRESS, METADATA, APPROVALS, MODELS];
+const ROLES: (&str, &str) = ("roles.cedar", include_str!("../../../../../../config/policy/roles.cedar"));
+
+const SAMPLES: [(&str, &str); 7] = [READONLY, HOURS, EGRESS, METADATA, APPROVALS, MODELS, ROLES];
 
 /// Lets everything pass that no forbid stops.
 const ALL: (&str, &str) = ("all.cedar", "@id(\"all\") permit(principal, action, resource);");
@@ -23,7 +25,7 @@ fn parsed(files: &[(&str, &str)]) -> Rules {
 }
 
 fn crew() -> Identity {
-    Identity { groups: vec!["os:crew".into()], ..alice() }
+    Identity { groups: vec!["os:crew".to_owned()].into(), ..alice() }
 }
 
 fn tagged(tags: &[&str]) -> Resource {
@@ -231,4 +233,30 @@ fn beside_a_forbid_that_errs_no_sample_lets_anything_pass() {
             }
         }
     }
+}
+
+#[test]
+fn roles_are_groups_of_the_provider_and_what_an_agent_says_of_itself_only_narrows() {
+    let told = |group: &str, kinds: &[&str], changed: &[(&str, Fact)]| {
+        let mut facts = facts(Verb::Query);
+        facts.insert("kinds".into(), set(kinds));
+        facts.extend(changed.iter().map(|(name, fact)| ((*name).to_owned(), fact.clone())));
+        let who = Identity { id: "oidc:corp:a1".into(), groups: vec![group.to_owned()].into(), ..alice() };
+        parsed(&[ROLES]).scope(&who, &tagged(&["prod"])).judge(Verb::Query, &facts)
+    };
+    let effect = |group: &str, kinds: &[&str], changed: &[(&str, Fact)]| told(group, kinds, changed).effect;
+    let engineers = "oidc:corp:engineers";
+    assert_eq!(effect("oidc:corp:analysts", &["SELECT"], &[]), Effect::Allow);
+    assert_eq!(effect("oidc:corp:analysts", &["DELETE"], &[]), Effect::Deny);
+    assert_eq!(effect("oidc:other:analysts", &["SELECT"], &[]), Effect::Deny, "another provider's group");
+    assert_eq!(effect(engineers, &["DELETE"], &[("agent_role", text("Data engineer"))]), Effect::Allow);
+    assert_eq!(effect(engineers, &["DELETE"], &[("agent_role", text("Senior Researcher"))]), Effect::Deny);
+    assert_eq!(effect(engineers, &["SELECT"], &[("agent_role", text("Senior Researcher"))]), Effect::Allow);
+    assert_eq!(effect("os:nobody", &["DELETE"], &[("agent_role", text("Data engineer"))]), Effect::Deny);
+    let expired = told(engineers, &["SELECT"], &[("login_expired", Fact::Bool(true))]);
+    assert_eq!(expired.effect, Effect::Ask);
+    assert!(expired.terms.unwrap().groups.contains("oidc:corp:engineers"));
+    let who = Identity { id: "oidc:corp:a1".into(), groups: vec!["oidc:corp:analysts".to_owned()].into(), ..alice() };
+    let connect = parsed(&[ROLES]).scope(&who, &tagged(&["prod"])).judge(Verb::Connect, &facts(Verb::Connect));
+    assert_eq!(connect.effect, Effect::Allow);
 }
