@@ -3,9 +3,13 @@
 //! Never dials and never decides: a lease needs the gate's permit, the catalog's entry for the permit's target, and what
 //! that entry demands to be proven. Each lease, and each that was withheld, is on record before the driver has the answer.
 
+use std::path::PathBuf;
+
 use crewtap_core::bodies::{Injected, Note};
 use crewtap_core::policy::catalog::{Channel, Credential, Form, Found, Injection, Source, Withheld};
 use crewtap_core::secret::Secret;
+use russh::keys::{Certificate, PrivateKey, decode_secret_key, load_openssh_certificate};
+use zeroize::Zeroizing;
 
 use crate::gate::Permit;
 use crate::recorder::Unrecorded;
@@ -18,6 +22,44 @@ pub struct Lease {
     target: String,
     user: String,
     secret: Option<Secret>,
+    key: Option<LeasedKey>,
+}
+
+/// A private key in use for one session; wiped with it.
+#[derive(Debug)]
+pub struct LeasedKey {
+    key: Secret,
+    passphrase: Option<Secret>,
+    certificate: Option<PathBuf>,
+    place: String,
+}
+
+impl LeasedKey {
+    /// The key, and the certificate that belongs to it. Blocks for a file, and for what an encrypted key costs (a tenth of a
+    /// second).
+    ///
+    /// # Errors
+    /// When one of them cannot be read; the text names places, never a content.
+    pub fn open(&self) -> Result<(PrivateKey, Option<Certificate>), VaultError> {
+        let failed = |why: &str| VaultError::Failed { place: self.place.clone(), why: why.to_owned() };
+        let text = |secret: &Secret| -> Result<Zeroizing<String>, VaultError> {
+            let text = std::str::from_utf8(secret.expose()).map_err(|_| failed("it is no text"))?;
+            Ok(Zeroizing::new(text.to_owned()))
+        };
+        let passphrase = self.passphrase.as_ref().map(text).transpose()?;
+        let key = decode_secret_key(&text(&self.key)?, passphrase.as_ref().map(|text| text.as_str()));
+        let key = key.map_err(|_| {
+            failed("it is no private key, or encrypted with another `passphrase`; check it with ssh-keygen -y -f FILE")
+        })?;
+        let Some(path) = &self.certificate else { return Ok((key, None)) };
+        let certificate = load_openssh_certificate(path);
+        let certificate =
+            certificate.map_err(|_| failed("its `certificate` cannot be read: compare ssh-keygen -L -f"))?;
+        if certificate.public_key() != key.public_key().key_data() {
+            return Err(failed("its `certificate` is for another key"));
+        }
+        Ok((key, Some(certificate)))
+    }
 }
 
 impl Lease {
@@ -37,6 +79,12 @@ impl Lease {
     #[must_use]
     pub fn secret(&self) -> Option<&Secret> {
         self.secret.as_ref()
+    }
+
+    /// The private key to log in with, in place of a secret; for SSH.
+    #[must_use]
+    pub fn key(&self) -> Option<&LeasedKey> {
+        self.key.as_ref()
     }
 }
 
@@ -81,7 +129,12 @@ impl Session {
     #[must_use]
     pub fn catalogued<'a>(&'a self, permit: &'a Permit, protocol: &str) -> Option<Found<'a>> {
         let target = permit.target();
-        self.catalog().find(target.address, target.name.as_ref(), protocol)
+        let found = self.catalog().find(target.address, target.name.as_ref(), protocol)?;
+        if !self.is_behind() {
+            return Some(found);
+        }
+        let found = found.behind();
+        found.name().is_some().then_some(found)
     }
 
     /// The credential for the permit's target, to be used on `channel`; none where the catalog has none, and the client's own
@@ -100,7 +153,7 @@ impl Session {
         let Some(credential) = &found.entry.credential else { return Ok(None) };
         match draw(&found, credential, channel).await {
             Ok(lease) => {
-                let kept = credential.secret.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string);
+                let kept = credential.place().map_or_else(|| "none".to_owned(), ToString::to_string);
                 let user = lease.user.clone();
                 self.record(Injected { target: lease.target.clone(), credential: kept, user })?;
                 Ok(Some(lease))
@@ -147,7 +200,19 @@ async fn draw(found: &Found<'_>, credential: &Credential, channel: Channel<'_>) 
         Some(source) => Some(secret_of(source).await?),
         None => None,
     };
-    Ok(Lease { target: found.entry.name.clone(), user: credential.user.clone(), secret })
+    let key = match &credential.key {
+        Some(file) => Some(LeasedKey {
+            key: secret_of(&file.key).await?,
+            passphrase: match &file.passphrase {
+                Some(source) => Some(secret_of(source).await?),
+                None => None,
+            },
+            certificate: file.certificate.clone(),
+            place: file.key.to_string(),
+        }),
+        None => None,
+    };
+    Ok(Lease { target: found.entry.name.clone(), user: credential.user.clone(), secret, key })
 }
 
 async fn draw_injection(

@@ -10,6 +10,7 @@
 
 mod cache;
 mod issuer;
+mod ssh;
 mod store;
 
 use std::io;
@@ -22,6 +23,7 @@ use zeroize::Zeroizing;
 
 use self::cache::Leaves;
 use self::issuer::{Issuing, LeafKey};
+pub use self::ssh::{Face, SshTrusted, on_the_wire};
 use self::store::{Kind, Store};
 use crate::clock;
 
@@ -137,6 +139,7 @@ pub struct Authority {
     issuers: RwLock<Issuers>,
     key: LeafKey,
     leaves: Mutex<Leaves>,
+    ssh: ssh::Sides,
 }
 
 #[derive(Clone)]
@@ -161,7 +164,8 @@ impl Authority {
         let store = Store::open(directory)?;
         let issuers = current(&store)?;
         let key = LeafKey::new()?;
-        Ok(Self { store, issuers: RwLock::new(issuers), key, leaves: Mutex::new(Leaves::default()) })
+        let (issuers, leaves) = (RwLock::new(issuers), Mutex::default());
+        Ok(Self { store, issuers, key, leaves, ssh: ssh::Sides::default() })
     }
 
     /// What an overlay that is laid now must contain. Reads the directory again, and makes the next authority where the

@@ -16,7 +16,7 @@ use super::issuer::Issuing;
 const FILE_BYTES_MAX: u64 = 64 * 1024;
 
 /// Which authority a file holds.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Kind {
     /// The one that overlays contain.
     Trusted,
@@ -66,10 +66,7 @@ impl Store {
     /// Reads one authority.
     pub(super) fn load(&self, kind: Kind, number: u32) -> Result<Issuing, AuthorityError> {
         let path = self.path(kind, number);
-        let file = File::open(&path).map_err(io("read", &path))?;
-        closed(&path, file.metadata().map_err(io("read", &path))?.mode())?;
-        let mut text = Zeroizing::new(Vec::with_capacity(4096));
-        file.take(FILE_BYTES_MAX).read_to_end(&mut text).map_err(io("read", &path))?;
+        let text = read(&path)?;
         Issuing::read(number, &text).map_err(|why| AuthorityError::Damaged { path, why })
     }
 
@@ -84,11 +81,33 @@ impl Store {
     /// Removes the authorities before `number`: their keys are of no more use.
     pub(super) fn remove_before(&self, kind: Kind, number: u32) {
         for old in self.numbers(kind).unwrap_or_default().into_iter().filter(|old| *old < number) {
-            let path = self.path(kind, old);
-            if let Err(error) = fs::remove_file(&path) {
-                tracing::warn!(path = %path.display(), %error, "an expired certificate authority could not be removed");
+            for path in [self.path(kind, old), self.ssh_path(kind, old)] {
+                match fs::remove_file(&path) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        tracing::warn!(path = %path.display(), %error, "an expired authority could not be removed");
+                    }
+                    _ => {}
+                }
             }
         }
+    }
+
+    /// The text of the SSH side of an authority; none where it was not used yet.
+    pub(super) fn ssh(&self, kind: Kind, number: u32) -> Result<Option<Zeroizing<Vec<u8>>>, AuthorityError> {
+        match read(&self.ssh_path(kind, number)) {
+            Err(AuthorityError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+            text => text.map(Some),
+        }
+    }
+
+    /// Places the SSH side of an authority, unless somebody else has done it meanwhile.
+    pub(super) fn place_ssh(&self, kind: Kind, number: u32, text: &str) -> Result<(), AuthorityError> {
+        let path = self.ssh_path(kind, number);
+        self.place(&path, text.as_bytes()).map_err(io("write", &path))
+    }
+
+    pub(super) fn ssh_path(&self, kind: Kind, number: u32) -> PathBuf {
+        self.directory.join(format!("ssh-{}{number}", kind.prefix()))
     }
 
     fn path(&self, kind: Kind, number: u32) -> PathBuf {
@@ -109,6 +128,14 @@ impl Store {
         }
         File::open(&self.directory)?.sync_all()
     }
+}
+
+fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, AuthorityError> {
+    let file = File::open(path).map_err(io("read", path))?;
+    closed(path, file.metadata().map_err(io("read", path))?.mode())?;
+    let mut text = Zeroizing::new(Vec::with_capacity(8192));
+    file.take(FILE_BYTES_MAX).read_to_end(&mut text).map_err(io("read", path))?;
+    Ok(text)
 }
 
 struct RemoveAtEnd<'a>(&'a Path);

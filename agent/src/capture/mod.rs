@@ -11,6 +11,7 @@ pub mod listen;
 pub mod netns;
 pub mod process;
 pub mod sys;
+pub mod user;
 
 pub use cgroup::{Cgroup, CgroupId};
 pub use kernel::{Kernel, KernelOptions};

@@ -46,6 +46,8 @@ impl Lab {
         let journal = Journal::open(&dir.path().join("store"), &Options::default(), None).unwrap();
         let catalog = Arc::new(Catalog::parse(targets, dir.path()).unwrap());
         let ground = Ground {
+            ssh: None,
+            tunnels: None,
             gate: Gate::default(),
             key: journal.store_key(),
             catalog,
@@ -168,4 +170,47 @@ fn without_an_entry_or_a_credential_the_clients_own_log_in_passes() {
     let lab = Lab::new(&BY_ADDRESS.replace(", secret = 'file:secret'", ""));
     assert!(lab.lease(None, Channel::Clear).unwrap().unwrap().secret().is_none());
     assert_eq!(lab.told(), ["db crew_ro none"]);
+}
+
+/// Makes a key as people do.
+fn ssh_keygen(words: &[&str]) {
+    let output = std::process::Command::new("ssh-keygen").args(words).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn a_private_key_is_leased_with_its_passphrase_and_certificate() {
+    let entry = "[target.host]\nmatch = { cidr = ['10.1.0.0/16'], port = [5432] }\nprotocol = 'ssh'\n\
+                 credential = { user = 'crew', key = 'file:id', passphrase = 'file:secret', certificate = 'id-cert.pub' }\n";
+    let lab = Lab::new(entry);
+    let path = |name: &str| lab.dir.path().join(name).to_str().unwrap().to_owned();
+    ssh_keygen(&["-q", "-t", "ed25519", "-N", SECRET, "-f", &path("id")]);
+    ssh_keygen(&["-q", "-t", "ed25519", "-N", "", "-f", &path("ca")]);
+    ssh_keygen(&["-q", "-s", &path("ca"), "-I", "t", "-n", "crew", &path("id.pub")]);
+    let lease = || {
+        let target = Target { address: lab.session.origin().destination, name: None };
+        let classified =
+            Classified { protocol: "ssh".into(), driver: "ssh".into(), target, sni: None, alpn: Vec::new() };
+        let permit = runtime().block_on(lab.session.ask_connect(&classified)).unwrap();
+        let channel = Channel::Ssh { key: b"any", authority: None, verified: false };
+        runtime().block_on(lab.session.lease(&permit, "ssh", channel)).unwrap().unwrap()
+    };
+    let leased = lease();
+    assert!(leased.secret().is_none() && !format!("{leased:?}").contains(SECRET));
+    let (key, certificate) = leased.key().unwrap().open().unwrap();
+    assert!(!key.is_encrypted());
+    assert_eq!(certificate.unwrap().valid_principals(), ["crew"]);
+    assert_eq!(lab.told(), [format!("host crew file:{}", path("id"))]);
+
+    std::fs::write(lab.secret(), "wrong").unwrap();
+    let said = lease().key().unwrap().open().unwrap_err().to_string();
+    assert!(said.contains(&path("id")) && said.contains("another `passphrase`") && !said.contains("wrong"), "{said}");
+    std::fs::write(lab.secret(), SECRET).unwrap();
+    ssh_keygen(&["-q", "-t", "ed25519", "-N", "", "-f", &path("other")]);
+    ssh_keygen(&["-q", "-s", &path("ca"), "-I", "t", "-n", "crew", &path("other.pub")]);
+    std::fs::copy(path("other-cert.pub"), path("id-cert.pub")).unwrap();
+    let said = lease().key().unwrap().open().unwrap_err().to_string();
+    assert!(said.contains("is for another key"), "{said}");
+    std::fs::write(path("id-cert.pub"), "damaged").unwrap();
+    assert!(lease().key().unwrap().open().unwrap_err().to_string().contains("cannot be read"));
 }

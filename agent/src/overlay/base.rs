@@ -10,6 +10,7 @@ use super::Authority;
 use super::certificate;
 use super::ground::{Ground, LayError, Place, has, make_directory, make_link, write_file};
 use super::keystore;
+use super::known_hosts;
 
 /// Directories that OpenSSL looks into by hash, `GnuTLS` and Go by reading all; most are links to one another.
 const DIRECTORIES: [&str; 8] = [
@@ -95,6 +96,12 @@ pub(super) fn lay(ground: &mut Ground, authority: &Authority, home: Option<&Path
     }
     if let Some(path) = root_of_user {
         base.note(&path, lay_bundle(ground, authority, &path));
+    }
+    if let Some(ssh) = &authority.ssh {
+        known_hosts::lay_of_host(ground, ssh, &mut base.failed);
+        for path in home.iter().flat_map(|home| known_hosts::of_home(home)) {
+            base.note(&path, known_hosts::lay_of_user(ground, ssh, &path, None));
+        }
     }
     for path in KEYSTORES.map(Path::new) {
         base.note(path, lay_keystore(ground, authority, path));

@@ -22,11 +22,17 @@ use super::Bundles;
 /// Source of the mounts that are laid, as `/proc/PID/mountinfo` shows it.
 pub const SOURCE: &str = "crewtap-overlay";
 
+/// Source of the mounts of files that the run may write to.
+pub const SOURCE_WRITABLE: &str = "crewtap-known-hosts";
+
 /// Bytes of one bundle or keystore; the largest known has 300 KB.
 const BUNDLE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// What one run's laid files may take of the memory, and how many there may be.
 const TMPFS_OPTIONS: &str = "mode=0755,size=128m,nr_inodes=32k";
+
+/// The same for what the run may write itself.
+const TMPFS_WRITABLE_OPTIONS: &str = "mode=0700,size=64m,nr_inodes=1k";
 
 /// Bundles of one run that are laid at one time.
 const LAID_MAX: usize = 4096;
@@ -100,8 +106,10 @@ pub(super) struct Ground {
     files: OwnedFd,
     /// The same, as it is laid: read-only.
     laid_root: OwnedFd,
-    /// Device number of the tmpfs: whatever has it was laid by this.
-    device: u64,
+    /// Where files are that the run may write to: of another tmpfs, so that a run that fills it fills only that.
+    writable: OwnedFd,
+    /// Device numbers of both: whatever has one was laid by this.
+    devices: [u64; 2],
     next: u64,
     /// Made for an original, to be laid wherever the same file appears (hard links).
     made: HashMap<Identity, String>,
@@ -134,10 +142,12 @@ impl Ground {
         let again = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
         mount(nothing, "/sys", nothing, again | closed, nothing)?;
         let laid_root = openat(CWD, "/sys", OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        let device = rustix::fs::fstat(&files)?.st_dev;
+        mount(Some(SOURCE_WRITABLE), "/sys", Some("tmpfs"), closed, Some(TMPFS_WRITABLE_OPTIONS))?;
+        let writable = openat(CWD, "/sys", OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let devices = [rustix::fs::fstat(&files)?.st_dev, rustix::fs::fstat(&writable)?.st_dev];
         let own = File::open("/proc/thread-self/ns/mnt")?;
-        let ground =
-            Self { own, run, proc, files, laid_root, device, next: 0, made: HashMap::new(), count: 0, bundles };
+        let (next, made, count) = (0, HashMap::new(), 0);
+        let ground = Self { own, run, proc, files, laid_root, writable, devices, next, made, count, bundles };
         ground.go_to_run()?;
         Ok(ground)
     }
@@ -165,7 +175,7 @@ impl Ground {
 
     /// Whether this is what was laid, and not the run's own.
     pub(super) fn is_laid(&self, found: &fs::Metadata) -> bool {
-        found.dev() == self.device
+        self.devices.contains(&found.dev())
     }
 
     /// The content of a regular file of certificates; a device or a pipe is never opened.
@@ -226,6 +236,35 @@ impl Ground {
         Ok((name, directory))
     }
 
+    /// As [`Ground::lay_file`], for a file that the run is to write to; what it writes is gone with the run.
+    pub(super) fn lay_writable(&mut self, place: &Place, make: impl FnOnce(&[u8]) -> Vec<u8>) -> Result<(), LayError> {
+        if self.is_laid(&place.found) {
+            return Ok(());
+        }
+        let content = make(&Self::read(place)?);
+        let name = self.fresh("file");
+        write_file(self.writable.as_fd(), &name, &content, &place.found)
+            .and_then(|()| self.attach_from(Root::Writable, &name, place))
+            .inspect_err(|_| {
+                // Not laid, it is of no use; that it stays is known by nobody.
+                let _stays = rustix::fs::unlinkat(&self.writable, &name, AtFlags::empty());
+            })
+    }
+
+    /// Puts what was at `original` before into the place of the empty file or directory at `path` that was laid.
+    pub(super) fn show_original(original: &Place, path: &Path) -> Result<(), LayError> {
+        let how = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let at = openat2(CWD, path, how, Mode::empty(), resolve)?;
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE
+            | OpenTreeFlags::OPEN_TREE_CLOEXEC
+            | OpenTreeFlags::AT_EMPTY_PATH
+            | OpenTreeFlags::AT_RECURSIVE;
+        let cloned = open_tree(&original.fd, "", flags)?;
+        let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+        Ok(move_mount(&cloned, "", &at, "", flags)?)
+    }
+
     fn fresh(&mut self, kind: &str) -> String {
         self.next += 1;
         format!("{kind}-{}", self.next)
@@ -245,13 +284,20 @@ impl Ground {
 
     /// Lays what was made under `name` over `place`.
     pub(super) fn attach(&mut self, name: &str, place: &Place) -> Result<(), LayError> {
+        self.attach_from(Root::Laid, name, place)
+    }
+
+    fn attach_from(&mut self, root: Root, name: &str, place: &Place) -> Result<(), LayError> {
         if self.count >= LAID_MAX {
             return Err(LayError::Unfit("one bundle more than a run may have laid"));
         }
         // A tree can be cloned only in its own namespace, and attached only in the other.
         setns(&self.own, CloneFlags::CLONE_NEWNS)?;
-        let cloned =
-            open_tree(&self.laid_root, name, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC);
+        let root = match root {
+            Root::Laid => &self.laid_root,
+            Root::Writable => &self.writable,
+        };
+        let cloned = open_tree(root, name, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC);
         self.go_to_run()?;
         let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
         move_mount(&cloned?, "", &place.fd, "", flags)?;
@@ -269,13 +315,22 @@ impl Ground {
             Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR | rustix::io::Errno::LOOP) => return Ok(false),
             opened => opened?,
         };
-        if rustix::fs::fstat(&fd)?.st_dev != self.device {
+        if !self.devices.contains(&rustix::fs::fstat(&fd)?.st_dev) {
             return Ok(false);
         }
         umount2(&of_descriptor(&fd), MntFlags::MNT_DETACH)?;
         self.count = self.count.saturating_sub(1);
         Ok(true)
     }
+}
+
+/// Where what is laid comes from.
+#[derive(Clone, Copy)]
+enum Root {
+    /// Read-only.
+    Laid,
+    /// The run may write to it.
+    Writable,
 }
 
 /// Relative to the agent's `/proc`, which is this thread's working directory.

@@ -6,6 +6,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -18,7 +19,9 @@ use super::base::{lay_bundle, lay_hashed_directory, lay_keystore};
 use super::environment::{Environment, Stamp, is_python, stamp};
 use super::execution::{Execution, shebang};
 use super::ground::{Ground, LayError};
+use super::homes::Homes;
 use super::installer::{self, Work};
+use super::known_hosts;
 use super::named::named;
 use super::notes::Notes;
 
@@ -36,6 +39,9 @@ const INSTALLERS_MAX: usize = 64;
 
 /// Parents of a process among which an installer is looked for.
 const ANCESTORS_MAX: usize = 8;
+
+/// May write to every user's files.
+const ROOT: u32 = 0;
 
 /// The roots that pip brings along.
 const OF_PIP: &str = "/pip/_vendor/";
@@ -80,6 +86,7 @@ pub(super) struct Keeper {
     refused: HashMap<PathBuf, Stamp>,
     installers: Vec<Installer>,
     noted: BTreeSet<PathBuf>,
+    homes: Homes,
 }
 
 impl Keeper {
@@ -93,6 +100,7 @@ impl Keeper {
             refused: HashMap::new(),
             installers: Vec::new(),
             noted: BTreeSet::new(),
+            homes: Homes::default(),
         }
     }
 
@@ -111,6 +119,7 @@ impl Keeper {
         self.installers.retain(|installer| installer.pid != pid);
         self.lay_named(execution);
         self.lay_java(real);
+        self.lay_known_hosts(pid, execution);
         let interpreter = interpreter(execution, start, real);
         let home = execution.variable("HOME").filter(|home| !home.is_empty()).map(|home| execution.path(home));
         let environment = interpreter
@@ -255,6 +264,29 @@ impl Keeper {
         {
             self.lay_once(&home.join("lib/security/cacerts"), lay_keystore);
         }
+    }
+
+    /// Known hosts of the user who executes, in the home that the environment says and in that of the user database: OpenSSH
+    /// looks into the one, Python's clients into the other.
+    fn lay_known_hosts(&mut self, pid: u32, execution: &Execution) {
+        let Some(ssh) = self.authority.ssh.clone() else { return };
+        let Some((wanted, stands)) = self.homes.of(pid, execution) else { return };
+        // Whose file it is not, must not keep its owner from it either: root and others come by in one chain of commands.
+        let is_own =
+            |path: &&PathBuf| fs::metadata(path).is_ok_and(|found| wanted.uid == ROOT || found.uid() == wanted.uid);
+        for path in stands.iter().chain(&wanted.files).filter(is_own) {
+            self.lay_once(path, |ground, _, path| {
+                known_hosts::lay_of_user(ground, &ssh, path, Some(wanted.uid).filter(|uid| *uid != ROOT))
+            });
+        }
+        for path in &wanted.global {
+            self.lay_once(path, |ground, _, path| known_hosts::lay_named_global(ground, &ssh, path));
+        }
+    }
+
+    /// The run has ended: nothing of it stays on the host.
+    pub(super) fn leave(&mut self) {
+        self.homes.leave(&mut self.ground);
     }
 
     fn lay_once(&mut self, path: &Path, lay: impl FnOnce(&mut Ground, &Authority, &Path) -> Result<PathBuf, LayError>) {

@@ -10,9 +10,11 @@ mod environment;
 mod execution;
 mod ground;
 mod hold;
+mod homes;
 mod installer;
 mod keeper;
 pub mod keystore;
+mod known_hosts;
 mod named;
 mod notes;
 
@@ -39,6 +41,16 @@ pub struct Authority {
     pem: Vec<u8>,
     der: Vec<u8>,
     hash: String,
+    ssh: Option<Ssh>,
+}
+
+/// The SSH side of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Ssh {
+    /// Signs host certificates; `ALGORITHM BASE64`.
+    pub authority: String,
+    /// The plain host keys that stand in for those of targets, each `ALGORITHM BASE64`.
+    pub keys: Vec<String>,
 }
 
 impl Authority {
@@ -49,7 +61,13 @@ impl Authority {
     pub fn new(pem: &[u8]) -> Result<Self, CertificateError> {
         let der = certificate::first_der(pem)?;
         let hash = certificate::subject_hash(&der)?;
-        Ok(Self { pem: pem.to_vec(), der, hash })
+        Ok(Self { pem: pem.to_vec(), der, hash, ssh: None })
+    }
+
+    /// With host keys of SSH that are to be trusted, too.
+    #[must_use]
+    pub fn with_ssh(self, ssh: Ssh) -> Self {
+        Self { ssh: Some(ssh), ..self }
     }
 }
 
@@ -180,6 +198,7 @@ fn live(
     let _gone = tell.send(Ok(laid));
     // A defect must not hold anybody: unwinding closes the kernel's queue, which lets every execve go.
     let served = catch_unwind(AssertUnwindSafe(|| hold.and_then(|hold| hold.serve(&mut keeper, stop))));
+    keeper.leave();
     let why = match served {
         Ok(Ok(())) => return,
         Ok(Err(error)) => error.to_string(),

@@ -4,7 +4,7 @@
 //! Never keeps, caches, logs or records a secret; its errors name the place and never the content.
 
 mod command;
-mod store;
+pub(crate) mod store;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};

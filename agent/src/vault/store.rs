@@ -22,7 +22,7 @@ const WAIT: Duration = Duration::from_secs(10);
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 
 /// Where distributions keep their authorities; the first that is there is taken.
-const BUNDLES: [&str; 3] =
+pub(crate) const BUNDLES: [&str; 3] =
     ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 
 /// A place in a store.

@@ -67,6 +67,13 @@ impl Pinned {
         text.trim().parse().ok().filter(|uid| *uid != u32::MAX)
     }
 
+    /// The kernel's number of the login session; none where it keeps none, or where nobody has logged in.
+    #[must_use]
+    pub fn audit_session(&self) -> Option<u32> {
+        let text = String::from_utf8(self.bytes("sessionid").ok()?).ok()?;
+        text.trim().parse().ok().filter(|number| *number != u32::MAX && *number != 0)
+    }
+
     /// Where a link leads, as text; empty where it cannot be read.
     #[must_use]
     pub fn link(&self, name: &str) -> String {

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use crate::policy::keys::{Fault, Value, in_order, table, text, unknown};
 
 /// Keys of a credential.
-const KEYS: [&str; 8] = ["user", "secret", "token", "header", "scheme", "query", "placeholder", "ca"];
+const KEYS: [&str; 11] =
+    ["user", "secret", "token", "header", "scheme", "query", "placeholder", "ca", "key", "passphrase", "certificate"];
 
 /// Fields that say how a message is read or led: a secret has no place in them.
 const FRAMING: [&str; 15] = [
@@ -36,6 +37,33 @@ pub struct Credential {
     pub user: String,
     /// Where the secret is; none for users that need none.
     pub secret: Option<Source>,
+    /// The private key to log in with, in place of a secret; for SSH.
+    pub key: Option<KeyFile>,
+}
+
+/// A private key, and what belongs to it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct KeyFile {
+    /// Where the key is.
+    pub key: Source,
+    /// Where the passphrase is that it is encrypted with.
+    pub passphrase: Option<Source>,
+    /// The certificate for it, as `ssh-keygen -s` writes it.
+    pub certificate: Option<PathBuf>,
+}
+
+impl Credential {
+    /// Where its secrets are.
+    pub fn sources(&self) -> impl Iterator<Item = &Source> {
+        let key = self.key.iter().flat_map(|key| std::iter::once(&key.key).chain(&key.passphrase));
+        self.secret.iter().chain(key)
+    }
+
+    /// The place of what is logged in with, for the record.
+    #[must_use]
+    pub fn place(&self) -> Option<&Source> {
+        self.secret.as_ref().or(self.key.as_ref().map(|key| &key.key))
+    }
 }
 
 /// What crewtap puts into each HTTP request.
@@ -149,17 +177,60 @@ struct Keys {
     scheme: Option<String>,
     query: Option<String>,
     placeholder: Option<String>,
+    key: Option<Source>,
+    passphrase: Option<Source>,
+    certificate: Option<PathBuf>,
+}
+
+impl Keys {
+    fn is_of_ssh(&self) -> bool {
+        self.key.is_some() || self.passphrase.is_some() || self.certificate.is_some()
+    }
+}
+
+/// Reads a credential of SSH: a password, or a private key with what belongs to it.
+pub(super) fn ssh_log_in(value: &Value<'_>, beside: &Path) -> Result<Credential, Fault> {
+    let keys = read(value, beside)?;
+    let key = match (keys.key.clone(), keys.passphrase.clone(), keys.certificate.clone()) {
+        (Some(_), ..) if keys.secret.is_some() => {
+            return Err(Fault::of(
+                value,
+                "`credential` has a `secret` and a `key`: one is logged in with, leave one out",
+            ));
+        }
+        (Some(key), passphrase, certificate) => Some(KeyFile { key, passphrase, certificate }),
+        (None, None, None) if keys.secret.is_some() => None,
+        (None, None, None) => {
+            let what = "`credential` has neither a `secret` (a password) nor a `key` (a private key): SSH needs one";
+            return Err(Fault::of(value, what));
+        }
+        _ => return Err(Fault::of(value, "`passphrase` and `certificate` belong to a `key`")),
+    };
+    Ok(Credential { key, ..credential(keys, value)? })
 }
 
 /// Reads a credential that a protocol's log-in uses.
 pub(super) fn log_in(value: &Value<'_>, beside: &Path) -> Result<Credential, Fault> {
-    let Keys { user, secret, header, scheme, query, placeholder } = read(value, beside)?;
+    let keys = read(value, beside)?;
+    refuse_ssh(&keys, value)?;
+    credential(keys, value)
+}
+
+fn refuse_ssh(keys: &Keys, value: &Value<'_>) -> Result<(), Fault> {
+    if keys.is_of_ssh() {
+        return Err(Fault::of(value, "`key`, `passphrase` and `certificate` are for protocol \"ssh\""));
+    }
+    Ok(())
+}
+
+fn credential(keys: Keys, value: &Value<'_>) -> Result<Credential, Fault> {
+    let Keys { user, secret, header, scheme, query, placeholder, .. } = keys;
     if header.or(scheme).or(query).or(placeholder).is_some() {
         return Err(Fault::of(value, "`header`, `scheme`, `query` and `placeholder` are for protocol \"http\""));
     }
     let user = user.filter(|user| !user.contains('\0'));
     let user = user.ok_or_else(|| Fault::of(value, "`credential` has no `user`: name who crewtap logs in as"))?;
-    Ok(Credential { user, secret })
+    Ok(Credential { user, secret, key: None })
 }
 
 /// Reads what goes into HTTP requests: one credential, or a list of them.
@@ -188,7 +259,9 @@ fn place(form: &Form) -> (u8, String) {
 
 fn injection(value: &Value<'_>, beside: &Path) -> Result<Injection, Fault> {
     let fault = |what: String| Fault::of(value, what);
-    let Keys { user, secret, header, scheme, query, placeholder } = read(value, beside)?;
+    let keys = read(value, beside)?;
+    refuse_ssh(&keys, value)?;
+    let Keys { user, secret, header, scheme, query, placeholder, .. } = keys;
     let secret = secret.ok_or_else(|| fault("`credential` has no `secret`: say where it is".into()))?;
     let form = match (user, header, query, placeholder) {
         (Some(user), None, None, None) => Form::Basic { user: user_of_basic(user).map_err(fault)? },
@@ -264,16 +337,27 @@ fn read(value: &Value<'_>, beside: &Path) -> Result<Keys, Fault> {
             "query" => keys.query = owned()?,
             "placeholder" => keys.placeholder = owned()?,
             "ca" => ca = Some(beside.join(text("ca", value)?)),
-            "secret" | "token" => {
+            "certificate" => keys.certificate = Some(beside.join(text("certificate", value)?)),
+            "secret" | "token" | "key" | "passphrase" => {
                 let source = source(value, beside);
                 let source = source.map_err(|what| Fault::of(value, format!("`{name}`: {what}")))?;
-                *(if name == "secret" { &mut keys.secret } else { &mut token }) = Some(source);
+                let place = match name {
+                    "secret" => &mut keys.secret,
+                    "key" => &mut keys.key,
+                    "passphrase" => &mut keys.passphrase,
+                    _ => &mut token,
+                };
+                *place = Some(source);
             }
             other => return Err(Fault { at: key.span(), what: unknown(other, &KEYS) }),
         }
     }
     let has_more = token.is_some() || ca.is_some();
-    match (&mut keys.secret, token) {
+    if matches!(keys.passphrase, Some(Source::Vault { .. })) {
+        return Err(Fault::of(value, "`passphrase` cannot be of `vault:`: its token is that of `key`"));
+    }
+    let of_vault = if keys.key.is_some() { &mut keys.key } else { &mut keys.secret };
+    match (of_vault, token) {
         (Some(Source::Vault { token: place, ca: authority, .. }), Some(token @ (Source::File(_) | Source::Env(_)))) => {
             **place = token;
             *authority = ca;
@@ -287,8 +371,11 @@ fn read(value: &Value<'_>, beside: &Path) -> Result<Keys, Fault> {
     Ok(keys)
 }
 
-/// Never repeats the text: somebody may have written the secret itself there.
-fn source(value: &Value<'_>, beside: &Path) -> Result<Source, String> {
+/// Where a secret is. Never repeats the text: somebody may have written the secret itself there.
+///
+/// # Errors
+/// A sentence, where it is no place.
+pub fn source(value: &Value<'_>, beside: &Path) -> Result<Source, String> {
     if let Some(list) = value.get_ref().as_array() {
         let words: Option<Vec<&str>> = list.iter().map(|word| word.get_ref().as_str()).collect();
         let words = words.unwrap_or_default();

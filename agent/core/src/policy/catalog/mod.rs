@@ -8,6 +8,7 @@
 //! none, the first that matches by an unproven name. A name that nobody has proven never selects a credential.
 
 mod credential;
+mod hostkey;
 mod parse;
 mod pattern;
 #[cfg(test)]
@@ -19,7 +20,8 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 pub(crate) use credential::is_token;
-pub use credential::{Credential, Form, Injection, Source};
+pub use credential::{Credential, Form, Injection, KeyFile, Source, source};
+pub use hostkey::{HostKeyPin, HostKeys};
 pub use parse::Malformed;
 pub(crate) use parse::word;
 pub use pattern::{HostPattern, Network};
@@ -53,6 +55,8 @@ pub struct Entry {
     pub injections: Vec<Injection>,
     /// How the target's end of TLS is judged.
     pub tls: Upstream,
+    /// How the target's host key is judged.
+    pub ssh: HostKeys,
     /// The database that is asked for, whatever the client asks for.
     pub database: Option<String>,
     /// For policies.
@@ -99,6 +103,16 @@ pub enum Channel<'c> {
         /// Who vouches: this file of a `tls.ca`; none for the host's roots and those of the configuration.
         authority: Option<&'c Path>,
     },
+    /// SSH.
+    Ssh {
+        /// The target's host key as it goes over the wire; of a certificate, the key that it certifies.
+        key: &'c [u8],
+        /// The key that has signed its certificate. Only where that certificate is valid for the target.
+        authority: Option<&'c [u8]>,
+        /// The host's own known hosts, or what crewtap has kept from the first use, vouch for it. What only files of the
+        /// captured process's user vouch for is not verified.
+        verified: bool,
+    },
 }
 
 /// Why an entry's credential must not be used on a connection.
@@ -139,6 +153,25 @@ pub enum Withheld {
         target: String,
         /// The certificate's SHA-256, hexadecimal.
         sha256: String,
+    },
+    /// The host key is not one that the entry accepts.
+    #[error("the host key {fingerprint} is not what [target.{target}] accepts: compare its ssh.hostkeys")]
+    HostKey {
+        /// The entry.
+        target: String,
+        /// As `ssh-keygen -l` prints it.
+        fingerprint: String,
+    },
+    /// Nobody vouches for the host key, and a password would go to whoever has it.
+    #[error(
+        "nobody vouches for the host key {fingerprint} of [target.{target}], and its password would go to whoever has it: \
+         name it in its ssh.hostkeys or in /etc/ssh/ssh_known_hosts"
+    )]
+    UnverifiedHostKey {
+        /// The entry.
+        target: String,
+        /// As `ssh-keygen -l` prints it.
+        fingerprint: String,
     },
 }
 
@@ -194,8 +227,8 @@ impl Catalog {
 impl Entry {
     /// Where its secrets are.
     pub fn sources(&self) -> impl Iterator<Item = &Source> {
-        let log_in = self.credential.as_ref().and_then(|credential| credential.secret.as_ref());
-        log_in.into_iter().chain(self.injections.iter().map(|injection| &injection.secret))
+        let log_in = self.credential.iter().flat_map(Credential::sources);
+        log_in.chain(self.injections.iter().map(|injection| &injection.secret))
     }
 
     /// What policy takes it for.
@@ -236,8 +269,21 @@ impl Found<'_> {
         if self.is_proven() { own } else { own.max(mode) }
     }
 
+    /// The name that has selected the entry; none where it has no names.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.by_name.map(|(host, _)| host)
+    }
+
+    /// The same of a target that another host has connected to: addresses mean there what that host wants.
+    #[must_use]
+    pub fn behind(self) -> Self {
+        Self { by_address: false, ..self }
+    }
+
     /// Whether the match rests on more than a name that somebody claims.
-    fn is_proven(&self) -> bool {
+    #[must_use]
+    pub fn is_proven(&self) -> bool {
         self.by_address || self.by_name.is_some_and(|(_, proof)| matches!(proof, Proof::Certificate | Proof::Hostkey))
     }
 
@@ -255,9 +301,12 @@ impl Found<'_> {
     /// When what the entry demands is not proven.
     pub fn may_lease_on(&self, channel: Channel<'_>) -> Result<(), Withheld> {
         let (entry, target) = (self.entry, || self.entry.name.clone());
-        let Channel::Tls { certificate, verified, authority } = channel else {
+        let (certificate, verified, authority) = match channel {
+            Channel::Tls { certificate, verified, authority } => (certificate, verified, authority),
+            Channel::Ssh { key, authority, verified } => return self.may_lease_to(key, authority, verified),
             // In clear nobody has proven a name.
-            return if entry.tls.is_demanded() { Err(Withheld::Clear { target: target() }) } else { self.by_address() };
+            Channel::Clear if entry.tls.is_demanded() => return Err(Withheld::Clear { target: target() }),
+            Channel::Clear => return self.by_address(),
         };
         // Who holds the key of this very certificate is the one that the owner of the host has named.
         if self.is_pinned(certificate) {
@@ -285,6 +334,29 @@ impl Found<'_> {
             return Ok(());
         }
         Err(Withheld::Unverified { target: self.entry.name.clone() })
+    }
+
+    /// The same for SSH. A signature made with a key is of use to nobody else; a password goes only to a host that has proven
+    /// itself.
+    fn may_lease_to(&self, key: &[u8], authority: Option<&[u8]>, verified: bool) -> Result<(), Withheld> {
+        let (ssh, target) = (&self.entry.ssh, || self.entry.name.clone());
+        if ssh.is_pinned(key, authority) {
+            return Ok(());
+        }
+        let fingerprint = || hostkey::fingerprint(key);
+        if !ssh.pins.is_empty() {
+            return Err(Withheld::HostKey { target: target(), fingerprint: fingerprint() });
+        }
+        if verified {
+            return self.may_lease();
+        }
+        self.by_address()?;
+        match &self.entry.credential {
+            Some(Credential { secret: Some(_), .. }) => {
+                Err(Withheld::UnverifiedHostKey { target: target(), fingerprint: fingerprint() })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether the target has proven by its certificate that it is the entry's: only then may a secret go to it in clear inside

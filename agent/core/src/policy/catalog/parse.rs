@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use super::{Catalog, Entry, HostPattern, Network, Upstream, credential};
+use super::{Catalog, Entry, HostKeys, HostPattern, Network, Upstream, credential, hostkey};
 use crate::policy::keys::{Fault, Key, Value, in_order, one_of, parse, ports, table, text, texts, unknown};
 use crate::run::Mode;
 
 /// Keys of a target.
-const KEYS: [&str; 8] = ["match", "protocol", "credential", "tls", "map", "tags", "masks", "mode"];
+const KEYS: [&str; 9] = ["match", "protocol", "credential", "tls", "ssh", "map", "tags", "masks", "mode"];
 
 /// Protocols that sessions can have, and the ports that are meant when none is named.
 const PROTOCOLS: [(&str, &[u16]); 3] = [("postgres", &[5432]), ("http", &[80, 443]), ("ssh", &[22])];
@@ -86,6 +86,7 @@ fn entry(name: &Key<'_>, value: &Value<'_>, beside: &Path) -> Result<Entry, Faul
             // What it may say hangs on the protocol.
             "credential" => secrets = Some(value),
             "tls" => entry.tls = upstream(value, beside)?,
+            "ssh" => entry.ssh = hostkey::host_keys(value)?,
             "map" => entry.database = Some(database(value)?),
             "tags" => entry.tags = texts("tags", value, word)?,
             "masks" => entry.masks = texts("masks", value, word)?,
@@ -101,6 +102,7 @@ fn entry(name: &Key<'_>, value: &Value<'_>, beside: &Path) -> Result<Entry, Faul
     }
     match secrets {
         Some(value) if entry.protocol == "http" => entry.injections = credential::injections(value, beside)?,
+        Some(value) if entry.protocol == "ssh" => entry.credential = Some(credential::ssh_log_in(value, beside)?),
         Some(value) => entry.credential = Some(credential::log_in(value, beside)?),
         None => {}
     }
@@ -109,7 +111,7 @@ fn entry(name: &Key<'_>, value: &Value<'_>, beside: &Path) -> Result<Entry, Faul
 
 /// What no key can tell by itself.
 fn complete(entry: Entry) -> Result<Entry, String> {
-    let Entry { name, hosts, networks, protocol, credential, tls, database, .. } = &entry;
+    let Entry { name, hosts, networks, protocol, tls, ssh, database, .. } = &entry;
     if hosts.is_empty() && networks.is_empty() {
         return Err(format!("[target.{name}] matches nothing: give it `match = {{ host = [...] }}` or `cidr`"));
     }
@@ -122,8 +124,17 @@ fn complete(entry: Entry) -> Result<Entry, String> {
     if protocol != "postgres" && database.is_some() {
         return Err(format!("[target.{name}]: `map` is for protocol \"postgres\""));
     }
-    if !matches!(protocol.as_str(), "postgres" | "http") && credential.is_some() {
-        return Err(format!("[target.{name}]: credentials for {protocol} come later; postgres and http have them"));
+    if protocol == "ssh" && *tls != Upstream::default() {
+        return Err(format!("[target.{name}]: `tls` is not for protocol \"ssh\": its host keys stand in `ssh`"));
+    }
+    if protocol != "ssh" && *ssh != HostKeys::default() {
+        return Err(format!("[target.{name}]: `ssh` is for protocol \"ssh\""));
+    }
+    // Which address a name has is said by a name server that the captured process chooses.
+    if ssh.trust_on_first_use && networks.is_empty() {
+        return Err(format!(
+            "[target.{name}]: `trust_on_first_use` needs a `cidr` in `match`: a name alone could lead to anybody"
+        ));
     }
     Ok(entry)
 }

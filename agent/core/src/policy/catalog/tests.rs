@@ -87,8 +87,9 @@ fn a_secret_written_in_place_of_its_source_is_not_repeated() {
 
 #[test]
 fn credentials_of_other_protocols_are_refused_and_not_ignored() {
-    let text = "[target.a]\nmatch = { host = ['a.b'] }\nprotocol = 'ssh'\ncredential = { user = 'a' }";
-    assert!(parse(text).unwrap_err().contains("credentials for ssh come later"));
+    let text =
+        "[target.a]\nmatch = { host = ['a.b'] }\nprotocol = 'postgres'\ncredential = { user = 'a', key = 'file:k' }";
+    assert!(parse(text).unwrap_err().contains("are for protocol \"ssh\""));
     let text = "[target.a]\nmatch = { host = ['a.b'] }\nprotocol = 'http'\nmap = { database = 'a' }";
     assert!(parse(text).unwrap_err().contains("`map` is for protocol"));
 }
@@ -331,3 +332,5 @@ fn a_name_that_was_only_looked_up_makes_a_mode_stricter_never_looser() {
     assert_eq!(mode(&record, Proof::Dns, true, Mode::Enforce), None, "its certificate proved nothing");
     assert_eq!(mode(&record, Proof::Claimed, false, Mode::Enforce), None);
 }
+
+mod ssh;
