@@ -143,6 +143,12 @@ pub fn turned(session: &Session, outer: &Classified, hello: &ClientHello) -> Cla
 /// What the destination is called. A name that was answered with this address says more than one that the client merely
 /// claims.
 fn name(session: &Session, hello: &ClientHello) -> Option<Name> {
+    if let Some(host) = session.asked_behind() {
+        return Some(Name { host: host.to_owned(), proof: Proof::Claimed });
+    }
+    if session.is_behind() {
+        return hello.sni.clone().map(|host| Name { host, proof: Proof::Claimed });
+    }
     let looked_up = session.run().names().get(session.origin().destination.ip()).map(str::to_owned);
     match (looked_up, hello.sni.clone()) {
         (Some(dns), Some(sni)) if dns != sni => Some(Name { host: sni, proof: Proof::Claimed }),

@@ -28,6 +28,9 @@ pub enum DialError {
     /// The target did not answer in time.
     #[error("no answer within {} s", limits::DIAL_TIMEOUT.as_secs())]
     Timeout,
+    /// The host in between has connected once, and is not asked again.
+    #[error("a connection through another host is not made twice")]
+    Behind,
     /// What must be on record before the dial is not.
     #[error(transparent)]
     Unrecorded(Unrecorded),
@@ -56,7 +59,7 @@ impl DialError {
         match self {
             Self::Ourselves => Outcome::Refused,
             Self::Unrecorded(_) => Outcome::Unrecorded,
-            Self::Local(_) => Outcome::Aborted,
+            Self::Local(_) | Self::Behind => Outcome::Aborted,
             Self::Timeout => Outcome::UpstreamTimeout,
             Self::Io(error) => match error.kind() {
                 io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => Outcome::UpstreamRefused,

@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use crate::dial;
 
 /// What can carry a leg.
-pub trait Carrier: AsyncRead + AsyncWrite + Unpin {
+pub trait Carrier: AsyncRead + AsyncWrite + Unpin + Send {
     /// The connection underneath, for its socket options.
     fn tcp(&self) -> &TcpStream;
 
@@ -75,6 +75,12 @@ impl Leg {
     #[must_use]
     pub fn new(carrier: impl Carrier + 'static) -> Self {
         Self { carrier: RefCell::new(Box::new(carrier)), ended: Cell::new(None) }
+    }
+
+    /// What carries it, for a driver that reads and writes by other means.
+    #[must_use]
+    pub fn into_carrier(self) -> Box<dyn Carrier> {
+        self.carrier.into_inner()
     }
 
     /// Reads what is there.

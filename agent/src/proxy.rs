@@ -6,6 +6,7 @@
 mod declined;
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -160,6 +161,19 @@ async fn way(session: &Session, interceptor: &Interceptor, stream: TcpStream) ->
     if let Err(error) = dial::settle_client(&stream) {
         return End { outcome: Outcome::ClientReset, error: Some(error.to_string()) };
     }
+    settled(session, interceptor, stream).await
+}
+
+/// Serves a session within another one.
+pub fn carry(session: Session, interceptor: &Interceptor, stream: TcpStream) -> Pin<Box<dyn Future<Output = ()> + '_>> {
+    Box::pin(async move {
+        let End { outcome, error } = settled(&session, interceptor, stream).await;
+        session.close(outcome, error);
+    })
+}
+
+/// The same of a stream whose settings are made.
+async fn settled(session: &Session, interceptor: &Interceptor, stream: TcpStream) -> End {
     // Whatever ends the session before both sides have ended it is no orderly end.
     dial::end_abruptly(&stream);
     let legs = tokio::select! {
@@ -167,9 +181,31 @@ async fn way(session: &Session, interceptor: &Interceptor, stream: TcpStream) ->
         () = session.abandoned() => Err(End::abandoned()),
     };
     match legs {
-        Ok(legs) => (proto::driver(&legs.classified.driver).serve)(session, legs).await,
+        Ok(legs) => match masked(session, &legs) {
+            Ok(()) => (proto::driver(&legs.classified.driver).serve)(session, legs).await,
+            Err(end) => end,
+        },
         Err(end) => end,
     }
+}
+
+/// Values that a client must not get can be hidden from it in some protocols only.
+fn masked(session: &Session, legs: &Legs) -> Result<(), End> {
+    let driver = proto::driver(&legs.classified.driver).name;
+    // Without its names a process could do nothing; they are what it asked for.
+    if proto::MASKED_FOR_CLIENTS.contains(&driver) || driver == proto::dns::DRIVER.name {
+        return Ok(());
+    }
+    let why = if session.has_passed_tls() {
+        "its TLS is not opened".to_owned()
+    } else {
+        format!("what it says is not masked in the protocol ({driver})")
+    };
+    if session.may_be_unmasked(&why).map_err(|error| unrecorded(&error))? {
+        return Ok(());
+    }
+    let error = Some(format!("the target's values are masked for clients, and cannot be, because {why}"));
+    Err(End { outcome: Outcome::Refused, error })
 }
 
 /// Both legs, as far as they can be brought before a protocol is spoken.

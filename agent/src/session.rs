@@ -3,12 +3,15 @@
 //! A driver asks, dials, records and closes here; it never sees the gate, the journal or the
 //! network namespace. A session that is dropped without `close` is on record as aborted.
 
+mod dialling;
 mod ground;
 mod masking;
 mod terms;
+mod wire;
+mod within;
 
 use std::borrow::Cow;
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,7 +19,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crewtap_core::action::Action;
-use crewtap_core::bodies::{Bypass, Chunk, Classified, Decided, SessionClosed, SessionOpened};
+use crewtap_core::bodies::{Chunk, Classified, SessionClosed, SessionOpened};
 use crewtap_core::event::Body;
 use crewtap_core::id::{SessionId, Ulid};
 use crewtap_core::limits;
@@ -29,16 +32,17 @@ use crewtap_core::target::{Resource, Target};
 use crewtap_core::verdict::Effect;
 use tokio::net::TcpStream;
 
-use crate::clock;
-use crate::dial::{self, DialError};
 use crate::gate::{Content, Decision, Passage, Permit, Question};
 use crate::journal::{JournalError, Position};
-use crate::recorder::{Told, Unrecorded};
+use crate::recorder::{Recorder, Told, Unrecorded};
 use crate::runs::{Counts, Run};
 use masking::Masking;
-use terms::{connect_action, decided, micros};
+use terms::{View, connect_action, decided, micros};
+use within::Behind;
 
-pub use self::ground::{Ground, Grounds, Holding};
+pub use self::ground::{Faces, Ground, Grounds, Holding, Ready};
+pub use self::terms::Foreseen;
+pub use self::within::{Carry, Tunnels, pair};
 
 /// Why [`Session::ask`] gave no permit.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +72,9 @@ pub struct Session {
     bytes: [Cell<u64>; 2],
     first_byte: Cell<Option<Duration>>,
     dialled_from: Cell<Option<SocketAddr>>,
+    /// The connection to a target behind another host, until it is dialled.
+    through: RefCell<Option<TcpStream>>,
+    behind: OnceCell<Behind>,
     last: Cell<Position>,
     moved: Cell<u64>,
     passed_tls: Cell<bool>,
@@ -75,28 +82,10 @@ pub struct Session {
     /// What is spoken, as far as it is on record.
     protocol: RefCell<String>,
     masking: Masking,
+    /// Masks the texts of its events.
+    recorder: Recorder,
     view: RefCell<Option<Rc<View>>>,
     closed: bool,
-}
-
-/// What would be said of an action.
-#[derive(Debug)]
-pub struct Foreseen {
-    /// It would wait for a human.
-    pub is_held: bool,
-    /// For the record, where it is not asked for after all.
-    pub decided: Decided,
-}
-
-/// A target, as policy sees it.
-#[derive(Debug)]
-struct View {
-    target: Target,
-    protocol: String,
-    /// Its TLS was opened: it could prove its name.
-    opened: bool,
-    mode: Mode,
-    resource: Resource,
 }
 
 impl Session {
@@ -111,7 +100,9 @@ impl Session {
         client: SocketAddr,
         process: Process,
     ) -> Result<Self, Unrecorded> {
-        let masking = Masking::new(ground.plan(None), &ground.key);
+        let Ready { content, texts } = ground.plan(None);
+        let masking = Masking::new(content, &ground.key);
+        let recorder = run.recorder().with_masks(texts);
         let mut session = Self {
             id: SessionId(Ulid::generate()),
             run,
@@ -122,12 +113,15 @@ impl Session {
             bytes: [Cell::new(0), Cell::new(0)],
             first_byte: Cell::new(None),
             dialled_from: Cell::new(None),
+            through: RefCell::default(),
+            behind: OnceCell::new(),
             last: Cell::new(Position { first: 0, end: 0 }),
             moved: Cell::new(0),
             passed_tls: Cell::new(false),
             opened_tls: Cell::new(false),
             protocol: RefCell::default(),
             masking,
+            recorder,
             view: RefCell::default(),
             closed: true,
         };
@@ -135,7 +129,7 @@ impl Session {
             origin: session.origin.clone(),
             client,
             process: session.process.clone(),
-            identity: session.run.identity.clone(),
+            identity: session.run.identity.for_record(),
         };
         session.append(opened.into(), &[])?;
         session.closed = false;
@@ -195,7 +189,9 @@ impl Session {
             Some(view) if view.target == *target && view.protocol == *protocol && view.opened == opened => view.clone(),
             _ => {
                 let found = self.ground.catalog.resource(target, &protocol, opened);
+                let found = found.map(|found| if self.is_behind() { found.behind() } else { found });
                 let mode = found.map_or(self.run.mode, |found| found.mode(self.run.mode));
+                let found = found.filter(|found| !self.is_behind() || found.is_proven());
                 let resource =
                     found.map_or_else(|| Resource::uncatalogued(target.address), |found| found.entry.resource());
                 let view = View { target: target.clone(), protocol: protocol.clone(), opened, mode, resource };
@@ -271,7 +267,7 @@ impl Session {
         // What a driver knows of the target for this very action says more.
         let mut facts = target.facts();
         facts.append(&mut action.facts);
-        facts.extend(self.ground.zone.facts(clock::now().wall_ns));
+        facts.extend(self.ground.facts(&self.run));
         action.facts = facts;
     }
 
@@ -302,33 +298,9 @@ impl Session {
             Counts::add(&self.run.counts.held);
         }
         let told = Told { exchange, body: decided.into(), payload: Cow::Borrowed(b"") };
-        let position = self.run.recorder().record_burst(self.run.id, self.id, vec![told])?;
+        let position = self.recorder.record_burst(self.run.id, self.id, vec![told])?;
         self.last.set(position);
         Ok(decision)
-    }
-
-    /// Connects to the target that the permit is for.
-    ///
-    /// # Errors
-    /// When the target cannot be reached, or is crewtap itself (which is on record as a bypass).
-    pub async fn dial(&self, permit: &Permit) -> Result<TcpStream, DialError> {
-        self.settled().await.map_err(DialError::Unrecorded)?;
-        let address = permit.target().address;
-        if self.run.namespace.is_ours(address) {
-            let bypass = Bypass {
-                kind: "self_connect".into(),
-                refused: true,
-                address: Some(address),
-                pid: Some(self.origin.pid),
-                detail: "a captured process tried to reach crewtap's own listener".into(),
-            };
-            Counts::add(&self.run.counts.bypasses);
-            self.append(bypass.into(), &[]).map_err(DialError::Unrecorded)?;
-            return Err(DialError::Ourselves);
-        }
-        let stream = dial::connect(&self.run.namespace, address, &self.origin).await?;
-        self.dialled_from.set(stream.local_addr().ok());
-        Ok(stream)
     }
 
     /// Resolves when everything that was recorded so far is as durable as what the session forwards: before the target is
@@ -355,6 +327,11 @@ impl Session {
         self.passed_tls.get()
     }
 
+    /// The target could have proven its name by now: one that was only looked up opens nothing any more.
+    pub fn could_prove(&self) {
+        self.opened_tls.set(true);
+    }
+
     /// Records an event of the session.
     ///
     /// # Errors
@@ -374,7 +351,7 @@ impl Session {
         let told = vec![Told { exchange: None, body: chunk, payload: Cow::Borrowed(recorded) }];
         // Also where they say that they are encrypted: a process can say so, and go on in clear.
         let told = self.masking.burst(told);
-        let position = run.recorder().record_burst(run.id, self.id, told).inspect_err(|_| self.masking.forget())?;
+        let position = self.recorder.record_burst(run.id, self.id, told).inspect_err(|_| self.masking.forget())?;
         self.last.set(position);
         counter.set(counter.get() + recorded.len() as u64);
         if side == Side::Server && self.first_byte.get().is_none() {
@@ -392,7 +369,7 @@ impl Session {
         let run = &self.run;
         let requests = told.iter().filter(|told| matches!(told.body, Body::Request(_))).count();
         let told = self.masking.burst(told);
-        let position = run.recorder().record_burst(run.id, self.id, told).inspect_err(|_| self.masking.forget())?;
+        let position = self.recorder.record_burst(run.id, self.id, told).inspect_err(|_| self.masking.forget())?;
         run.counts.exchanges.fetch_add(requests as u64, Ordering::Relaxed);
         self.last.set(position);
         let counter = self.counter(side);
@@ -414,7 +391,7 @@ impl Session {
     /// # Errors
     /// When the disk failed.
     pub async fn durable(&self, position: Position) -> Result<(), JournalError> {
-        self.run.recorder().journal().durable(position).await
+        self.recorder.journal().durable(position).await
     }
 
     /// Counts bytes that a side has taken.
@@ -426,6 +403,11 @@ impl Session {
     /// sent before they ended still goes to its target, however slow that is.
     pub async fn abandoned(&self) {
         self.run.ended().await;
+        self.still().await;
+    }
+
+    /// Resolves when nothing has moved for [`limits::DRAIN_WAIT`].
+    pub async fn still(&self) {
         loop {
             let before = self.moved.get();
             tokio::time::sleep(limits::DRAIN_WAIT).await;
@@ -459,7 +441,7 @@ impl Session {
         }
         let undecided = self.masking.finish();
         if !undecided.is_empty()
-            && let Err(error) = self.run.recorder().record_last(self.run.id, self.id, undecided)
+            && let Err(error) = self.recorder.record_last(self.run.id, self.id, undecided)
         {
             tracing::error!(session = %self.id, %error, "what was undecided under the masks was lost");
         }
@@ -484,9 +466,11 @@ impl Session {
         }
         if let Body::Classified(classified) = &body {
             self.protocol.replace(classified.protocol.clone());
-            self.masking.change(self.ground.plan_for(classified, self.opened_tls.get()));
+            let Ready { content, texts } = self.ground.plan_for(classified, self.opened_tls.get());
+            self.masking.change(content);
+            self.recorder.renew(texts);
         }
-        let position = self.run.recorder().record_in_session(self.run.id, self.id, body, payload)?;
+        let position = self.recorder.record_in_session(self.run.id, self.id, body, payload)?;
         self.last.set(position);
         Ok(position)
     }

@@ -7,7 +7,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use crewtap_core::action::{Fact, Facts, Verb};
-use crewtap_core::identity::{Basis, Identity};
+use crewtap_core::identity::Identity;
 use crewtap_core::policy::rules::Rules;
 use crewtap_core::target::Resource;
 use crewtap_core::verdict::Effect;
@@ -83,7 +83,7 @@ fn measure(policies: usize) -> Result<(), String> {
     let rules = Rules::parse(&[("bench.cedar".to_owned(), text(policies))]).map_err(|faults| format!("{faults:?}"))?;
     let parsed = begin.elapsed();
     let groups = vec!["os:crew".to_owned(), "os:users".to_owned()];
-    let who = Identity { id: "os:1000".into(), name: "alice".into(), groups, basis: Basis::Unknown };
+    let who = Identity { id: "os:1000".into(), name: "alice".into(), groups: groups.into(), ..Identity::unknown() };
     let what = Resource { id: "orders-db".into(), tags: vec!["prod".into()] };
     let facts = facts();
     let begin = Instant::now();

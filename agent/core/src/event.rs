@@ -144,6 +144,8 @@ bodies! {
     Response = "response",
     /// See [`bodies::Chunk`].
     Chunk = "chunk",
+    /// See [`bodies::Resized`].
+    Resized = "resized",
     /// See [`bodies::Masked`].
     Masked = "masked",
     /// See [`bodies::Note`].

@@ -335,3 +335,82 @@ pub const OVERRIDES_MAX: usize = 64;
 /// Bytes of a field that may wait for what comes next, because they could belong to a value that is masked: far more than a
 /// card or a key has, and what a private key is cut into.
 pub const MASK_HELD_BYTES_MAX: usize = 4096;
+
+/// What an SSH side may say in clear before its keys are exchanged, in bytes: lines of a greeting, a version, an offer. OpenSSH's
+/// has 1.5 KiB.
+pub const SSH_OFFER_BYTES_MAX: usize = 64 * 1024;
+
+/// Channels of one SSH connection; OpenSSH's server opens ten sessions.
+pub const SSH_CHANNELS_MAX: usize = 256;
+
+/// What one side of an SSH connection may have said that the other has not taken, in bytes: two windows of OpenSSH, so that
+/// nobody waits for us.
+pub const SSH_QUEUED_BYTES: usize = 4 * 1024 * 1024;
+
+/// The same while there is something for that side, too: more than a connection's buffers hold in front of what would let both
+/// sides go on.
+pub const SSH_QUEUED_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Window of an SSH channel, in bytes: as OpenSSH's.
+pub const SSH_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
+
+/// What of one SSH channel is put on record and forwarded at once, in bytes.
+pub const SSH_BURST_BYTES: usize = 256 * 1024;
+
+/// Longest SFTP packet, in bytes; OpenSSH's `SFTP_MAX_MSG_LENGTH` is 256 KiB.
+pub const SFTP_PACKET_BYTES_MAX: usize = 1024 * 1024;
+
+/// Files and directories that one SFTP channel has open, and requests that wait for their answer.
+pub const SFTP_OPEN_MAX: usize = 4096;
+
+/// Content of one file that is recorded where nothing else is configured, in bytes; of the rest length and keyed digest are.
+pub const SFTP_CONTENT_BYTES: u64 = 1024 * 1024;
+
+/// Largest file of known hosts, in bytes: ten thousand hosts have 2 MiB.
+pub const KNOWN_HOSTS_BYTES_MAX: u64 = 8 * 1024 * 1024;
+
+/// Lines of one file of known hosts that are read. Each hashed one costs half a microsecond at every look.
+pub const KNOWN_HOSTS_LINES_MAX: usize = 64 * 1024;
+
+/// Longest line of a file of known hosts, in bytes: a key of RSA 16384 has 2,800.
+pub const KNOWN_HOSTS_LINE_BYTES_MAX: usize = 16 * 1024;
+
+/// Faces of the SSH server that are kept made; each weighs about 8 KiB, and a new one costs under a millisecond.
+pub const SSH_FACES_CACHED_MAX: usize = 1024;
+
+/// Files of known hosts that are kept read.
+pub const KNOWN_HOSTS_CACHED_MAX: usize = 32;
+
+/// How long files of known hosts may take to be read; what a slow file system has not given by then vouches for nobody.
+pub const KNOWN_HOSTS_WAIT: Duration = Duration::from_secs(10);
+
+/// Names of one target that its host key is looked up by: what was looked up, what `/etc/hosts` says, the address.
+pub const HOST_NAMES_MAX: usize = 16;
+
+/// Bytes of the names of groups that one record of an identity holds: some hundred. Where there are more, all of them are
+/// kept once, as the content of the run's start.
+pub const GROUPS_RECORDED_BYTES: usize = 16 * 1024;
+
+/// Groups of one identity. Directories with fifty thousand groups exist, persons in more than some thousand hardly.
+pub const GROUPS_MAX: usize = 50_000;
+
+/// Longest name of a group, and longest subject, in bytes; subjects have 255 at most (OpenID Connect Core).
+pub const CLAIM_BYTES_MAX: usize = 512;
+
+/// Largest answer of an identity provider, in bytes: 10,000 groups by their numbers make half a megabyte, in a token two thirds.
+pub const PROVIDER_ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// How long an identity provider may take for one answer.
+pub const PROVIDER_WAIT: Duration = Duration::from_secs(8);
+
+/// Logins that have begun and wait for their person, at one time.
+pub const LOGINS_PENDING_MAX: usize = 64;
+
+/// Logins that are kept; another one is refused.
+pub const LOGINS_MAX: usize = 1024;
+
+/// How long a person may take to log in.
+pub const LOGIN_WAIT: Duration = Duration::from_mins(10);
+
+/// Connections through one SSH connection that are sessions of their own; each costs four descriptors.
+pub const SSH_TUNNELS_MAX: usize = 64;

@@ -12,7 +12,6 @@ use crate::config::Config;
 use crate::control::api::{self, Api};
 use crate::control::approvals::{LIST_BYTES_MAX, Reply, Request, WATCH_MS_MAX};
 use crate::control::{Peer, Refusal};
-use crate::identity::os;
 
 /// Listens for the API, where it is configured.
 pub(super) fn bind_api(config: &Config) -> std::io::Result<Option<TcpListener>> {
@@ -57,12 +56,12 @@ impl Daemon {
             }
             Request::Reveal { id, from } => {
                 let waiting = Box::new(self.approvals.find(&id)?);
-                let page = self.approvals.revealed(&waiting.id, &approver(peer), from)?;
+                let page = self.approvals.revealed(&waiting.id, &self.approver(&peer).await?, from)?;
                 Ok(Reply::Shown { waiting, page })
             }
             Request::Answer { id, approve, reason } => {
                 let id = self.approvals.find(&id)?.id;
-                let outcome = self.approvals.answer(&id, &approver(peer), approve, reason)?;
+                let outcome = self.approvals.answer(&id, &self.approver(&peer).await?, approve, reason)?;
                 Ok(Reply::Answered { id, settled: outcome.settled, missing: outcome.missing })
             }
             Request::Override { target, reason, for_s } => {
@@ -70,15 +69,22 @@ impl Daemon {
                 let target =
                     named(&target, catalog.entries().iter().map(|entry| entry.name.as_str())).map_err(Refusal)?;
                 let lasts = Duration::from_secs(for_s);
-                let begun = self.approvals.begin_override(&approver(peer), target, &reason, lasts)?;
+                let begun = self.approvals.begin_override(&self.approver(&peer).await?, target, &reason, lasts)?;
                 Ok(Reply::Overrides { overrides: vec![begun] })
             }
             Request::EndOverride { id } => {
-                let ended = self.approvals.end_override(&approver(peer), &id)?;
+                let ended = self.approvals.end_override(&self.approver(&peer).await?, &id)?;
                 Ok(Reply::Overrides { overrides: vec![ended] })
             }
             Request::Overrides => Ok(Reply::Overrides { overrides: self.approvals.overrides() }),
         }
+    }
+
+    /// Whoever is on the other side of the control socket: it serves root alone, so the question is whom root acts for, and
+    /// who that is at an identity provider, if they have logged in there.
+    async fn approver(&self, peer: &Peer) -> Result<Approver, Refusal> {
+        let identity = self.attribute(peer).await?.identity;
+        Ok(Approver { identity, is_root: peer.uid == 0, way: "control" })
     }
 
     async fn list(&self, known: Option<u64>, wait_ms: u64) -> Reply {
@@ -94,11 +100,6 @@ impl Daemon {
         let left_off = fit(&mut waiting);
         Reply::List { generation, waiting, left_off }
     }
-}
-
-/// Whoever is on the other side of the control socket: it serves root alone, so the question is whom root acts for.
-fn approver(peer: Peer) -> Approver {
-    Approver { identity: os::identity_of(peer.pid), is_root: peer.uid == 0, way: "control" }
 }
 
 /// An override, as whoever starts a run while it is in force is told of it.

@@ -24,7 +24,7 @@ use crate::capture::kernel::{self, RunOptions};
 use crate::capture::netns::NetworkNamespace;
 use crate::capture::process;
 use crate::control::{Exit, Peer, Refusal, StartRun, Started, Summary};
-use crate::identity::os;
+use crate::identity::relying::Attributed;
 use crate::namespace::Namespace;
 use crate::runs::{Counts, Run};
 use crate::selftest;
@@ -77,14 +77,18 @@ impl Daemon {
         let catalog = self.config.catalog().map_err(Refusal::because)?;
         let masks = self.config.masks(&catalog).map_err(Refusal::because)?;
         self.proxy.grounds.renew(catalog, masks);
+        let texts = self.proxy.grounds.now().plan(None).texts;
+        self.recorder.renew(texts.clone());
+        let Attributed { identity, login, notes: told } = self.attribute(&peer).await?;
         let id = RunId(Ulid::generate());
         let mode = request.mode.unwrap_or(self.mode);
         let namespace = self.namespaces.of_process(peer.pid).await.map_err(Refusal::because)?;
         let options = RunOptions::new(kernel_mode(mode), namespace.ports(), &namespace.reach());
         let cgroup = self.kernel.add_run(&id.to_string(), &options).map_err(Refusal::because)?;
         let invoker = self.processes.outside(request.invoker).await;
-        let identity = os::identity_of(peer.pid);
-        let run = Arc::new(Run::new(id, cgroup.id().0, identity, mode, namespace, self.recorder.clone()));
+        let run =
+            Run::new(id, cgroup.id().0, identity, mode, namespace, self.recorder.with_masks(texts)).with_login(login);
+        let run = Arc::new(run);
         self.runs.insert(run.clone());
         let started = run_started(&self, &run, &request, invoker);
         if let Err(refusal) = self.prove(&run, &cgroup, peer.pid, started).await {
@@ -95,6 +99,7 @@ impl Daemon {
         let directory = seen_by(peer.pid, &cgroup);
         let hide = vec![self.data_dir.clone()];
         let mut notes = self.policies.notes(mode);
+        notes.extend(told);
         notes.extend(self.approvals.overrides().iter().map(super::approvals::told_to_user));
         let hold = self.alive.hold();
         tokio::task::spawn_local(async move { self.supervise(run, cgroup, exit, hold).await });
@@ -109,7 +114,12 @@ impl Daemon {
         selftest::pass(cgroup.clone(), netns).await.map_err(Refusal::because)?;
         let counters = self.kernel.counters(cgroup.id()).map_err(Refusal::because)?;
         run.prove(counters.map_or(0, |counters| counters.established));
-        run.record(started).map_err(Refusal::because)
+        // Where a record has no room for all groups, they are its content: what policy has seen can be told afterwards.
+        let groups = match started.identity.groups_left_off {
+            0 => String::new(),
+            _ => run.identity.groups.join("\n"),
+        };
+        run.record_with(started, groups.as_bytes()).map(drop).map_err(Refusal::because)
     }
 
     /// Tells the kernel side what changed in a namespace, for every run in it.
@@ -319,7 +329,7 @@ fn run_started(daemon: &Daemon, run: &Run, request: &StartRun, invoker: Process)
         argv: process::redacted(&request.argv, &digest),
         cwd: request.cwd.clone(),
         uid: request.uid,
-        identity: run.identity.clone(),
+        identity: run.identity.for_record(),
         invoker,
         mode: run.mode,
         cgroup: run.cgroup,

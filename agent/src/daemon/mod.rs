@@ -4,6 +4,7 @@
 //! ends it, captured processes cannot connect afterwards (law 3).
 
 mod approvals;
+mod identity;
 mod live;
 mod lost;
 mod namespaces;
@@ -40,14 +41,17 @@ use crate::cli::agent::{Busy, Launch, Life};
 use crate::config::{self, Config, TlsMode};
 use crate::control::launch::{self, Ready};
 use crate::control::{self, Exit, Laid, Peer, Refusal, StartRun, Started, Status, Summary};
+use crate::hostkeys::HostKeys;
+use crate::identity::relying::RelyingParty;
+use crate::identity::store::StoreError;
 use crate::index::{IndexError, Indexer};
 use crate::intercept::Interceptor;
 use crate::journal::{self, Journal, JournalError, Reader};
 use crate::proto::dns::relay::Relay;
-use crate::proxy::Proxy;
+use crate::proxy::{self, Proxy};
 use crate::recorder::Recorder;
 use crate::runs::Runs;
-use crate::session::{Ground, Grounds, Holding};
+use crate::session::{Faces, Ground, Grounds, Holding, Tunnels};
 use crate::tls::learned::Learned;
 use crate::tls::roots::Roots;
 use live::{Alive, Exits, Finished};
@@ -88,6 +92,9 @@ pub enum DaemonError {
     /// The policies.
     #[error("the policies cannot come into force: {0}")]
     Policy(String),
+    /// The file of logins.
+    #[error(transparent)]
+    Logins(#[from] StoreError),
     /// The local authority; `tls = "pass"` does without.
     #[error(transparent)]
     Authority(#[from] AuthorityError),
@@ -128,6 +135,7 @@ struct Daemon {
     finished: Finished,
     overlays: trust::Overlays,
     approvals: Approvals,
+    relying: RelyingParty,
     alive: Alive,
 }
 
@@ -204,6 +212,7 @@ fn begin(config: &Config) -> Result<Begun, DaemonError> {
     let runs = Arc::new(Runs::default());
     let policies = Policies::load(config, &recorder, approvals.clone())?;
     let catalog = config.catalog()?;
+    let interceptor = Arc::new(interceptor(config)?);
     let grounds = Arc::new(Grounds::new(Ground {
         gate: policies.gate(),
         key: key.clone(),
@@ -213,13 +222,16 @@ fn begin(config: &Config) -> Result<Begun, DaemonError> {
         waits_for_disk: config.durability == config::Durability::Disk,
         zone: config.zone.clone(),
         holding: Holding { body_max: config.approvals.body_max, http_wait: config.approvals.wait },
+        tunnels: Some(Tunnels { carry: proxy::carry, interceptor: interceptor.clone() }),
+        ssh: interceptor.authority.clone().map(|authority| Faces { authority, hostkeys: HostKeys::new(data_dir) }),
     }));
+    recorder.renew(grounds.now().plan(None).texts);
     let proxy = Arc::new(Proxy {
         kernel: kernel.clone(),
         runs: runs.clone(),
         processes: processes.clone(),
         grounds: grounds.clone(),
-        interceptor: Arc::new(interceptor(config)?),
+        interceptor,
         recorder: recorder.clone(),
         unattributed: AtomicUsize::new(0),
         unattributed_noted_ns: AtomicU64::new(0),
@@ -236,6 +248,7 @@ fn begin(config: &Config) -> Result<Begun, DaemonError> {
         key,
         namespaces: Namespaces::new(workers.clone(), relay, config.approvals.api.as_ref().map(|api| api.listen.port())),
         approvals,
+        relying: RelyingParty::open(&config.oidc, data_dir)?,
         journal,
         recorder,
         kernel,
@@ -291,6 +304,7 @@ fn serve(
         tokio::select! {
             served = control::serve(listener, handle, cgroup::is_captured, clients) => served.map_err(io("serve the control socket")),
             () = daemon.serve_approvals(api) => Ok(()),
+            () = daemon.keep_logins() => Ok(()),
             read = daemon.watch(events) => read.map_err(io("read the kernel's events")),
             () = daemon.beat() => Ok(()),
             () = workers.ended() => Err(DaemonError::Ended("a thread of the proxy")),
@@ -471,5 +485,13 @@ impl control::Agent for Handle {
         request: control::approvals::Request,
     ) -> Result<control::approvals::Reply, Refusal> {
         self.0.about_approvals(peer, request).await
+    }
+
+    async fn identity(
+        &self,
+        peer: Peer,
+        request: control::identity::Request,
+    ) -> Result<control::identity::Reply, Refusal> {
+        self.0.about_identity(&peer, request).await
     }
 }

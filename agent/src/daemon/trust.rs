@@ -12,7 +12,7 @@ use crewtap_core::run::Mode;
 use super::Daemon;
 use crate::authority::Generation;
 use crate::control::{Laid, Refusal};
-use crate::overlay::{Authority, Bundles, Overlay, Wanted};
+use crate::overlay::{Authority, Bundles, Overlay, Ssh, Wanted};
 use crate::runs::{Run, Trust};
 
 /// The note of an overlay, or of a part of one, that is not there.
@@ -62,7 +62,7 @@ impl Daemon {
     /// opaque.
     pub(super) async fn lay_overlay(&self, id: RunId, home: Option<PathBuf>) -> Result<Laid, Refusal> {
         let Some(run) = self.runs.by_id(id) else { return Err(Refusal(format!("run {id} is not alive"))) };
-        let Some((authority, held)) = self.authority()? else { return Ok(Laid::default()) };
+        let Some((authority, held)) = self.authority().await? else { return Ok(Laid::default()) };
         let pid = self.only_process(id)?;
         self.overlays.begin(id)?;
         let recorder = self.recorder.clone();
@@ -94,12 +94,18 @@ impl Daemon {
     }
 
     /// The newest of our authorities; none where TLS is not opened.
-    fn authority(&self) -> Result<Option<(Authority, Generation)>, Refusal> {
-        let Some(authority) = &self.proxy.interceptor.authority else { return Ok(None) };
-        let trusted = authority.trusted().map_err(Refusal::because)?;
+    async fn authority(&self) -> Result<Option<(Authority, Generation)>, Refusal> {
+        let Some(authority) = self.proxy.interceptor.authority.clone() else { return Ok(None) };
+        // At its first use the SSH side makes an RSA key, which takes some hundred milliseconds.
+        let read = tokio::task::spawn_blocking(move || {
+            let trusted = authority.trusted()?;
+            authority.ssh_trusted(trusted.generation).map(|ssh| (trusted, ssh))
+        });
+        let (trusted, ssh) = read.await.map_err(Refusal::because)?.map_err(Refusal::because)?;
         // Leaves of this run are signed by the newest one that it holds: the ones before it are of no use to it.
         let newest = trusted.pem.rfind(PEM_BEGIN).and_then(|at| trusted.pem.get(at..)).unwrap_or(&trusted.pem);
         let authority = Authority::new(newest.as_bytes()).map_err(Refusal::because)?;
+        let authority = authority.with_ssh(Ssh { authority: ssh.authority, keys: ssh.keys });
         Ok(Some((authority, trusted.generation)))
     }
 

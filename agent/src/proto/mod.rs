@@ -6,6 +6,7 @@ pub mod dns;
 pub mod http;
 pub mod opaque;
 pub mod postgres;
+pub mod ssh;
 
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -126,7 +127,10 @@ pub struct Driver {
 }
 
 /// Every driver; the first whose protocols fit serves.
-pub static PROTOCOLS: &[Driver] = &[dns::DRIVER, http::DRIVER, postgres::DRIVER, opaque::DRIVER];
+pub static PROTOCOLS: &[Driver] = &[dns::DRIVER, http::DRIVER, postgres::DRIVER, ssh::DRIVER, opaque::DRIVER];
+
+/// Drivers that mask what the client receives, where masks with `apply = "wire"` want that.
+pub const MASKED_FOR_CLIENTS: [&str; 2] = [http::DRIVER.name, postgres::DRIVER.name];
 
 /// The driver for a protocol.
 #[must_use]

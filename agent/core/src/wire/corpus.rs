@@ -11,6 +11,7 @@ use crate::wire::dns::{self, Message, Refusal, refuse};
 use crate::wire::http::{fuzz_http_conversation, fuzz_http_head};
 use crate::wire::postgres::facts::fuzz_postgres_statement;
 use crate::wire::postgres::{fuzz_postgres_conversation, fuzz_postgres_frames};
+use crate::wire::ssh::known_hosts::fuzz_known_hosts;
 use crate::wire::tls::{ClientHello, Hello, client_hello, fuzz_client_hello};
 
 /// The files of one folder by name; an empty one would test nothing.
@@ -65,6 +66,13 @@ fn bend_stream(bytes: &[u8]) {
 fn certificates_are_read_or_refused_however_they_are_bent() {
     for (_, bytes) in corpus("certificate") {
         bend(&bytes, fuzz_certificate);
+    }
+}
+
+#[test]
+fn known_hosts_are_read_however_they_are_bent() {
+    for (_, bytes) in corpus("known_hosts") {
+        bend(&bytes, fuzz_known_hosts);
     }
 }
 

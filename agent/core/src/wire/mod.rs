@@ -10,6 +10,7 @@ pub mod end_point;
 pub mod http;
 pub mod llm;
 pub mod postgres;
+pub mod ssh;
 pub mod tls;
 
 #[cfg(test)]

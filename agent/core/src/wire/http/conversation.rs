@@ -232,6 +232,15 @@ impl Conversation {
         matches!(self.place(side), Place::Content { .. })
     }
 
+    /// Whether a message of this side has begun of whose content something is still to come.
+    #[must_use]
+    pub const fn awaits_content(&self, side: Side) -> bool {
+        match self.place(side) {
+            Place::Content { body, .. } => !matches!(body, NO_BODY | Body::Chunked(Chunks::Done)),
+            _ => false,
+        }
+    }
+
     /// Whether nothing may come from this side any more.
     #[must_use]
     pub const fn is_over(&self, side: Side) -> bool {
