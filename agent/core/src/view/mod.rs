@@ -3,6 +3,7 @@
 //! Owns bounded decoding and formatting for any protocol. Never touches what is forwarded or recorded.
 
 pub mod coding;
+pub mod letters;
 pub mod pretty;
 
 pub use crate::wire::postgres::view as postgres;
