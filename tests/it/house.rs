@@ -120,6 +120,8 @@ impl Floor {
         let id = RunId(Ulid::generate());
         let run = Arc::new(Run::new(id, 1, Identity::unknown(), site.mode, namespace, recorder));
         let ground = Arc::new(Ground {
+            ssh: None,
+            tunnels: None,
             gate: Gate::of(judge),
             key: journal.store_key(),
             catalog: Arc::new(site.catalog),

@@ -7,4 +7,5 @@
 pub mod host;
 pub mod peer;
 pub mod postgres;
+pub mod provider;
 pub mod world;

@@ -34,7 +34,10 @@ use anyhow::{Context, Result, anyhow, ensure};
 
 pub use accepted::{Accepted, Server};
 pub use accounts::CrewUser;
-pub use paths::{cache_dir, clients_project, crew_project, node_clients, postgres_18, postgres_bin};
+pub use paths::{
+    cache_dir, clients_project, crew_project, node_clients, postgres_18, postgres_bin, provider_modules,
+    provider_project,
+};
 pub use secured::Secured;
 pub use signals::Interrupts;
 pub use statements::Statement;
@@ -56,6 +59,17 @@ pub const RESOLVERS: &[&str] = &["10.77.0.53", "fd77::53"];
 
 /// crewtap's configuration, in the world's directory.
 const CONFIG: &str = "crewtap.toml";
+
+/// One SSH command on record.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SshCommand {
+    /// Its exchange.
+    pub exchange: String,
+    /// The command.
+    pub text: String,
+    /// What it printed.
+    pub printed: String,
+}
 
 /// A running world. The thread that `within` made lives in its near namespace, and what it starts does, too.
 #[derive(Debug)]
@@ -267,6 +281,25 @@ impl World {
     /// When they are not the same; it names the first differences.
     pub fn compare_statements(&self, run: &str, show: impl Fn(&str) -> Result<String>) -> Result<Vec<Statement>> {
         statements::compare(&self.directory, run, show)
+    }
+
+    /// The SSH commands on record, each with what it printed. `show` answers `crewtap show ID --all --json`.
+    ///
+    /// # Errors
+    /// When what `show` says cannot be read.
+    pub fn commands(&self, run: &str, show: impl Fn(&str) -> Result<String>) -> Result<Vec<SshCommand>> {
+        let is_command = |row: &serde_json::Value| {
+            exchanges::text(row, "table") == "exchanges" && exchanges::text(row, "verb") == "EXEC"
+        };
+        let mut commands = Vec::new();
+        for row in exchanges::rows(&show(run)?)?.iter().filter(|row| is_command(row)) {
+            let said = exchanges::rows(&show(exchanges::text(row, "id"))?)?;
+            let server = said.iter().find(|row| exchanges::text(row, "side") == "server");
+            let printed = server.map(|server| exchanges::text(server, "head").to_owned()).unwrap_or_default();
+            let (exchange, text) = (exchanges::text(row, "id").to_owned(), exchanges::text(row, "subject").to_owned());
+            commands.push(SshCommand { exchange, text, printed });
+        }
+        Ok(commands)
     }
 
     /// Compares the sessions that `crewtap show RUN --json` has printed with [`World::accepted`], both ways; how many

@@ -8,7 +8,9 @@ use std::process::{Command, ExitCode, ExitStatus};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
-use crewtap_tests::world::{Interrupts, World, cache_dir, within_interruptible};
+use crewtap_tests::world::{Interrupts, Secured, World, cache_dir, within_interruptible};
+
+mod person;
 
 use crate::shell::{clone_root, is_root};
 use crate::{setup, test};
@@ -116,10 +118,11 @@ fn captured(world: &World, program: &Path) -> Result<ExitCode> {
         command
     };
     let secured = world.secure()?;
+    let provider = person::log_in(world, program, &secured.config(), &evidence)?;
     command.args(["run", "--config"]).arg(secured.config()).arg("--data-dir").arg(&evidence);
     command.args(["--", "crewai", "run"]);
     eprintln!(
-        "demo: the database has another password now, and the model another key: the crew's own are wrong, crewtap has them"
+        "demo: database, model and warehouse take other credentials now: the crew's own are wrong, crewtap has the right ones"
     );
     eprintln!("demo: sudo crewtap run -- crewai run   (only crewtap's configuration names the company's CA)");
     let mut approver = world.spawn(
@@ -131,13 +134,20 @@ fn captured(world: &World, program: &Path) -> Result<ExitCode> {
         approver.kill()?;
         approver.wait()?;
     }
+    drop(provider);
     let status = status?;
     ensure!(status.success(), "the crew failed under crewtap ({status})");
-    ensure!(approved, "nobody was asked to approve the DELETE");
+    ensure!(approved, "nobody was asked to approve the DELETE and the removal");
     check_work(world)?;
     // The command's end is not the run's: processes that outlive it, and the agent, may need a moment.
     ensure!(world.wait_until_quiet(30), "processes of the run are still there after 30 s");
 
+    on_record(world, program, &secured)
+}
+
+/// What crewtap says of the run agrees with what the servers say, and holds no secret.
+fn on_record(world: &World, program: &Path, secured: &Secured) -> Result<ExitCode> {
+    let evidence = world.directory().join("evidence");
     let crewtap = |words: &[&str]| {
         let mut command = world.as_root(program);
         command.args(words).arg("--data-dir").arg(&evidence);
@@ -145,6 +155,7 @@ fn captured(world: &World, program: &Path) -> Result<ExitCode> {
     };
     let listed = world.run_for_output(&mut crewtap(&["runs", "--json"]))?;
     let run = first_run(&listed)?;
+    person::is_on_record(&listed)?;
     for words in [&["runs"][..], &["timeline", &run], &["verify"]] {
         eprintln!("\ndemo: crewtap {}", words.join(" "));
         let status = world.run(&mut crewtap(words))?;
@@ -157,6 +168,7 @@ fn captured(world: &World, program: &Path) -> Result<ExitCode> {
     let exchanges = world.compare_exchanges(&run, show)?;
     let statements = world.compare_statements(&run, show)?;
     eprintln!("demo: and {exchanges} HTTP exchanges, as the servers' own logs have them, bodies equal both ways");
+    commands_are_on_record(world, &run, show, |exchange| world.run_for_output(&mut crewtap(&["replay", exchange])))?;
     let rows: usize = statements.iter().map(|statement| statement.rows.len()).sum();
     let counted = statements.len();
     eprintln!(
@@ -173,9 +185,26 @@ fn captured(world: &World, program: &Path) -> Result<ExitCode> {
     }
     eprintln!("demo: the cards of the customers are masked in rows, answers and prompts, and nowhere in the evidence");
     eprintln!(
-        "demo: the DELETE was approved by Rita Reviewer; neither the crew's files nor the evidence hold a secret"
+        "demo: the DELETE and the removal of a file were approved by Rita Reviewer; neither the crew's files nor the evidence hold a secret"
     );
     Ok(ExitCode::SUCCESS)
+}
+
+/// The commands are there with what they printed, and the one that was approved plays again.
+fn commands_are_on_record(
+    world: &World,
+    run: &str,
+    show: impl Fn(&str) -> Result<String>,
+    replay: impl Fn(&str) -> Result<String>,
+) -> Result<()> {
+    let commands = world.commands(run, show)?;
+    let removal = commands.iter().find(|command| command.text.starts_with("rm "));
+    let removal = removal.with_context(|| format!("the removal is not on record: {commands:?}"))?;
+    ensure!(removal.printed.contains("the lock is gone"), "what it printed is not on record: {removal:?}");
+    let played = replay(&removal.exchange)?;
+    ensure!(played.contains("the lock is gone"), "the removal does not play again: {played}");
+    eprintln!("demo: and {} SSH commands with what they printed; the removal plays again", commands.len());
+    Ok(())
 }
 
 /// The crew has done its work when the report that its last task files is in the database.

@@ -17,6 +17,7 @@ const TARGETS: &[(&str, &[&str])] = &[
     ("dns", &["dns"]),
     ("http_conversation", &["http"]),
     ("http_head", &["http"]),
+    ("known_hosts", &["known_hosts"]),
     ("mask_detect", &[]),
     ("postgres_conversation", &["postgres"]),
     ("postgres_frames", &["pg", "postgres"]),
@@ -28,8 +29,8 @@ const TARGETS: &[(&str, &[&str])] = &[
 /// Options of `cargo xtask fuzz`.
 #[derive(clap::Args)]
 pub struct Options {
-    /// One target instead of all: argv, `client_hello`, dns, `http_conversation`, `http_head`, `mask_detect`,
-    /// `postgres_conversation`, `postgres_frames`, `postgres_statement`, sniff or stream
+    /// One target instead of all: argv, `client_hello`, dns, `http_conversation`, `http_head`, `known_hosts`,
+    /// `mask_detect`, `postgres_conversation`, `postgres_frames`, `postgres_statement`, sniff or stream
     target: Option<String>,
     /// How long each target runs
     #[arg(long, value_name = "N", default_value_t = 60)]

@@ -44,6 +44,7 @@ pub fn run(options: &Options) -> Result<()> {
     std::fs::create_dir_all(&cache).with_context(|| format!("cannot create {}", cache.display()))?;
     python::prepare(&cache, options.upgrade)?;
     npm::prepare(&cache)?;
+    npm::prepare_provider(&cache)?;
     if !options.without_deny {
         install_cargo_deny()?;
     }

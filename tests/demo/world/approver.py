@@ -1,4 +1,5 @@
-"""A person of the company who approves what waits for it: reads what would run, by crewtap's HTTP interface, and says yes once.
+"""A person of the company who approves what waits for it: reads what would run, by crewtap's HTTP interface, and says yes to a
+statement and to a command.
 
 Usage: approver.py ADDRESS TOKEN-FILE
 """
@@ -19,19 +20,23 @@ def ask(address, token, path, body=None):
 
 def main():
     address, token = sys.argv[1], open(sys.argv[2], encoding="utf-8").read().strip()
-    while True:
+    answered = set()
+    # The statement and the command that the company's policies hold.
+    while len(answered) < 2:
         try:
             waiting = ask(address, token, "/approvals")["approvals"]
         except (urllib.error.URLError, OSError):
             # The agent has not begun yet.
             waiting = []
-        if waiting:
-            break
+        for one in waiting:
+            if one["id"] in answered:
+                continue
+            print(f"approver: {one['identity']['name']} wants to {one['verb']} on {one['target']}: {one['subject']}", flush=True)
+            reason = "the old report is wrong" if one["verb"] == "query" else "nobody picks today"
+            ask(address, token, f"/approvals/{one['id']}/approve", {"reason": reason})
+            print(f"approver: approved: {reason}", flush=True)
+            answered.add(one["id"])
         time.sleep(0.2)
-    first = waiting[0]
-    print(f"approver: {first['identity']['name']} wants to {first['verb']} on {first['target']}: {first['subject']}", flush=True)
-    ask(address, token, f"/approvals/{first['id']}/approve", {"reason": "the old report is wrong"})
-    print("approver: approved: the old report is wrong", flush=True)
 
 
 main()

@@ -24,6 +24,7 @@ SCRIPT = {
         [
             [("stock_level", {"article": "A-100"}), ("stock_level", {"article": "B-200"})],
             [("run_on_warehouse_host", {"command": "df -P / | tail -n 1; cat /proc/loadavg"})],
+            [("run_on_warehouse_host", {"command": "rm -f picking.lock; echo the lock is gone"})],
         ],
         "A-100: 12 in stock; B-200: none. The host is healthy.",
     ),

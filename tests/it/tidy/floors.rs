@@ -17,7 +17,7 @@ const AGENT: &[&[&str]] = &[
     &["recorder", "namespace", "attribute", "selftest", "cancels"],
     &["runs"],
     &["gate", "approvals", "rules"],
-    &["dial", "session", "lease", "leg", "relay", "redacted", "tls", "intercept"],
+    &["dial", "session", "lease", "leg", "relay", "redacted", "tls", "hostkeys", "intercept"],
     &["proto"],
     &["classify"],
     &["proxy"],

@@ -34,6 +34,17 @@ pub fn node_clients(cache: &Path) -> PathBuf {
     clients_project(cache).join("node")
 }
 
+/// Where the OpenID Connect provider for tests is installed.
+pub fn provider_project(cache: &Path) -> PathBuf {
+    cache.join("oidc-provider")
+}
+
+/// The packages of the OpenID Connect provider: `CREWTAP_OIDC_PROVIDER`, else what setup has installed.
+pub fn provider_modules() -> PathBuf {
+    let chosen = std::env::var_os("CREWTAP_OIDC_PROVIDER").filter(|path| !path.is_empty());
+    chosen.map_or_else(|| provider_project(&cache_dir()).join("node_modules"), PathBuf::from)
+}
+
 /// PostgreSQL 18 as npm brings it: `bin` with `initdb` and `postgres`, `lib` with libpq. Debian's psql speaks the newest
 /// protocol too when `LD_LIBRARY_PATH` names that `lib`.
 pub fn postgres_18() -> PathBuf {

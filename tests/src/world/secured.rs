@@ -4,11 +4,14 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
 use super::World;
 use super::exchanges::CARDS;
+use super::paths::must;
+use crate::provider::PORT;
 
 /// crewtap's configuration with policies, in the world's directory.
 const CONFIG: &str = "secured.toml";
@@ -33,12 +36,21 @@ const POLICY: &str = r#"@id("reach")
 permit (principal, action in [Action::"connect", Action::"resolve"], resource);
 
 @id("company")
-permit (principal, action == Action::"query", resource == Target::"orders-db")
+permit (principal in Group::"oidc:company:auditors", action == Action::"query", resource == Target::"orders-db")
 when { context.parsed };
 
 @id("models")
 permit (principal, action == Action::"llm_call", resource == Target::"openai")
 when { context.model like "gpt-4o*" };
+
+@id("warehouse")
+permit (principal, action == Action::"exec", resource == Target::"warehouse");
+
+@id("removals-need-a-person")
+@approval("os:reviewers")
+forbid (principal, action == Action::"exec", resource)
+when { context.argv.contains("rm") }
+unless { context.approved };
 
 @id("web")
 permit (principal, action == Action::"http_request", resource);
@@ -58,8 +70,8 @@ pub struct Secured {
 }
 
 impl World {
-    /// Changes the database's password and the model's key, which the crew is not told, and writes a configuration of crewtap
-    /// that has them, with policies that hold a DELETE for an approval.
+    /// Changes the database's password, the model's key and the warehouse's, which the crew is not told, and writes a configuration of crewtap
+    /// that has them, with policies that hold a DELETE and a removal of files for an approval.
     ///
     /// # Errors
     /// When a server cannot be told.
@@ -75,18 +87,34 @@ impl World {
             fs::set_permissions(&file, fs::Permissions::from_mode(0o600))?;
             secrets.push(secret);
         }
+        let warehouse = self.change_key(&vault.join("warehouse"))?;
         let [orders, ..] = secrets.as_slice() else { unreachable!("three are made") };
         self.query(&format!("ALTER ROLE crew PASSWORD '{orders}'"))?;
-        fs::write(self.directory.join("targets.toml"), TARGETS)?;
+        fs::write(self.directory.join("targets.toml"), format!("{TARGETS}{warehouse}"))?;
         fs::create_dir(self.directory.join("policy"))?;
         fs::write(self.directory.join("policy/demo.cedar"), POLICY)?;
         let settings = format!(
             "tls_authorities = [\"{}\"]\ntargets = \"targets.toml\"\npolicy = \"policy\"\n\n[approvals.api]\nlisten = \
-             \"{APPROVALS}\"\n\n[[approvals.api.approver]]\nname = \"Rita Reviewer\"\ngroups = [\"os:reviewers\"]\ntoken = \"file:vault/approver\"\n",
+             \"{APPROVALS}\"\n\n[[approvals.api.approver]]\nname = \"Rita Reviewer\"\ngroups = [\"os:reviewers\"]\ntoken = \"file:vault/approver\"\n\n\
+             [oidc.company]\nissuer = \"http://127.0.0.1:{PORT}\"\nclient_id = \"crewtap\"\n\
+             scopes = [\"email\", \"profile\", \"groups\"]\ngroups = \"groups\"\n",
             self.trust.ca().display()
         );
         fs::write(self.directory.join(CONFIG), settings).context("cannot write crewtap's configuration")?;
         Ok(Secured { directory: self.directory.clone(), secrets })
+    }
+
+    /// The warehouse host lets in another key than the crew's, made here; its entry in the catalog.
+    fn change_key(&self, key: &Path) -> Result<String> {
+        must(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", "warehouse", "-f"]).arg(key))?;
+        fs::copy(key.with_extension("pub"), self.directory.join("etc/authorized_keys"))?;
+        let host_key = fs::read_to_string(self.directory.join("ssh_host_key.pub"))?;
+        let host_key = host_key.split_whitespace().take(2).collect::<Vec<_>>().join(" ");
+        Ok(format!(
+            "\n[target.warehouse]\nmatch = {{ host = [\"ssh.internal\"] }}\nprotocol = \"ssh\"\n\
+             credential = {{ user = \"deploy\", key = \"file:vault/warehouse\" }}\nssh = {{ hostkeys = [\"{host_key}\"] }}\n\
+             tags = [\"company\"]\n"
+        ))
     }
 }
 
@@ -124,7 +152,7 @@ impl Secured {
 }
 
 fn is_absent(text: &str, directory: &Path) -> Result<()> {
-    let mut grep = std::process::Command::new("grep");
+    let mut grep = Command::new("grep");
     let found = grep.args(["-rlF", "-e", text]).arg(directory).env("LC_ALL", "C").output()?;
     ensure!(found.status.code() == Some(1), "a secret is in {}", String::from_utf8_lossy(&found.stdout));
     Ok(())

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use crewtap_tests::world::{node_clients, postgres_18};
+use crewtap_tests::world::{node_clients, postgres_18, provider_project};
 use serde::Deserialize;
 
 use super::python::copy_tree;
@@ -44,6 +44,30 @@ pub fn prepare(cache: &Path) -> Result<()> {
         quietly(Command::new("chmod").args(["-R", "a+rX"]).arg(&place))
     })?;
     std::fs::write(stamp, wanted).context("cannot note that the packages are ready")
+}
+
+/// Installs the OpenID Connect provider that tests and the demo log in at.
+///
+/// # Errors
+/// When the registry is not reachable, or what came is not what the lock file says.
+pub fn prepare_provider(cache: &Path) -> Result<()> {
+    let place = provider_project(cache);
+    std::fs::create_dir_all(&place)?;
+    for name in ["package.json", "package-lock.json"] {
+        std::fs::copy(clone_root().join("tests/clients/oidc").join(name), place.join(name))?;
+    }
+    let wanted = std::fs::read_to_string(place.join("package-lock.json"))?;
+    let stamp = place.join(".prepared-for");
+    if std::fs::read_to_string(&stamp).is_ok_and(|made_for| made_for == wanted) {
+        return Ok(());
+    }
+    timed("installing oidc-provider", "a certified OpenID Connect provider, to log in at", || {
+        let mut install = Command::new("npm");
+        install.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]);
+        quietly(install.current_dir(&place))?;
+        quietly(Command::new("chmod").args(["-R", "a+rX"]).arg(&place))
+    })?;
+    std::fs::write(stamp, wanted).context("cannot note that the provider is ready")
 }
 
 /// Gives libraries the names that programs ask for: what the package's own script would do.

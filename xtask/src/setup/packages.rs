@@ -31,6 +31,8 @@ const WANTED: &[Wanted] = &[
     wanted("pgbouncer", Present::Program("pgbouncer"), "the pooler that the bench compares with; not started"),
     wanted("openssh-server", Present::Program("sshd"), "a real SSH server for demo and tests; not started"),
     wanted("openssh-client", Present::Program("ssh"), "a real SSH client"),
+    wanted("rsync", Present::Program("rsync"), "copies over SSH"),
+    wanted("git", Present::Program("git"), "pushes and clones over SSH"),
     wanted("nginx-light", Present::Program("nginx"), "a real web server for tests; not started"),
     wanted("curl", Present::Program("curl"), "a real HTTP client"),
     wanted("iproute2", Present::Program("ip"), "makes the isolated networks"),

@@ -1,0 +1,10 @@
+//! SSH: what captured clients of it see and do, what is on record of it, and what a target's host key is worth.
+
+mod commands;
+mod files;
+mod forwards;
+mod ground;
+mod held;
+mod hostkeys;
+mod leased;
+mod replay;
