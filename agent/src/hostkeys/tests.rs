@@ -259,14 +259,14 @@ fn what_the_command_line_names_stands_in_for_the_home() {
 
 #[test]
 fn a_process_says_whose_files_and_which() {
-    let mut process = Process { pid: std::process::id(), uid: 0, cwd: "/work".into(), ..Process::default() };
+    let mut process = Process { pid: std::process::id(), uid: 0, cwd: "/srv".into(), ..Process::default() };
     let keys = HostKeys::new(Path::new("/nowhere"));
     let of = |process: &Process| runtime().block_on(keys.user(process));
     let plain = of(&process);
     assert!(plain.homes[0] == Path::new("/root") && plain.named.is_none() && plain.alias.is_none(), "{plain:?}");
     process.argv = ["ssh", "-oUserKnownHostsFile=a ~/b", "-oHostKeyAlias=x", "h"].map(str::to_owned).to_vec();
     let named = of(&process);
-    assert_eq!(named.named, Some(vec!["/work/a".into(), "/root/b".into()]));
+    assert_eq!(named.named, Some(vec!["/srv/a".into(), "/root/b".into()]));
     assert_eq!(named.alias.as_deref(), Some("x"));
     process.argv = vec!["ssh".into(), "-oUserKnownHostsFile=none".into()];
     assert_eq!(of(&process).named, Some(Vec::new()));

@@ -154,14 +154,14 @@ mod tests {
         let homes = [PathBuf::from("/root"), "/srv/x".into()];
         let of = |words: &[&str]| {
             let named = named(words.iter().map(|word| word.as_bytes()));
-            wanted(0, &homes, &named, Path::new("/work"))
+            wanted(0, &homes, &named, Path::new("/srv"))
         };
         let plain = of(&["ssh", "h"]).files;
         let expected =
             ["/root/.ssh/known_hosts", "/root/.ssh/known_hosts2", "/srv/x/.ssh/known_hosts"].map(PathBuf::from);
         assert_eq!(plain[..3], expected);
         let named = of(&["ssh", "-oUserKnownHostsFile=kh ~/k", "-o", "GlobalKnownHostsFile /g", "h"]);
-        assert_eq!((named.files, named.global), (vec!["/work/kh".into(), "/root/k".into()], vec!["/g".into()]));
+        assert_eq!((named.files, named.global), (vec!["/srv/kh".into(), "/root/k".into()], vec!["/g".into()]));
         assert_eq!(of(&["ssh", "h", "ls", "-oUserKnownHostsFile=x"]).files, plain, "the other side's command");
     }
 }
