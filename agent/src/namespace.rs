@@ -96,7 +96,7 @@ impl Namespace {
         let ip = address.ip().to_canonical();
         let local = |ip: IpAddr| ip.is_loopback() || ip.is_unspecified() || self.reach().addresses.contains(&ip);
         let port = address.port();
-        (self.ports.contains(port) || self.beside == Some(port)) && local(ip)
+        (self.ports.contains(ip.is_ipv4(), port) || self.beside == Some(port)) && local(ip)
     }
 
     /// Makes a socket inside. In the agent's own namespace that is a plain call; in another one a thread enters it.

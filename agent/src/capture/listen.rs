@@ -103,10 +103,13 @@ impl Listeners {
 }
 
 impl ListenerPorts {
-    /// Whether one of them has this port: dialling it would be dialling ourselves.
+    /// Whether one of them has this port in this family: dialling it would be dialling ourselves. A server of the other family can
+    /// have the same number.
     #[must_use]
-    pub fn contains(&self, port: u16) -> bool {
-        port != 0 && (port == self.tcp4 || port == self.dns4 || self.tcp6.contains(&port) || self.dns6.contains(&port))
+    pub fn contains(&self, is_ipv4: bool, port: u16) -> bool {
+        let of_ipv4 = port == self.tcp4 || port == self.dns4;
+        let of_ipv6 = || self.tcp6.contains(&port) || self.dns6.contains(&port);
+        port != 0 && if is_ipv4 { of_ipv4 } else { of_ipv6() }
     }
 }
 
