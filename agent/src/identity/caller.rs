@@ -12,6 +12,15 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::os;
 use crate::capture::process::{self, Pinned};
 
+/// The namespace of process ids that the kernel began with (its `PROC_PID_INIT_INO`).
+const INITIAL_PIDS: &str = "pid:[4026531836]";
+
+/// init is 1, and 2 is what the kernel starts its own helpers from.
+const KERNEL_THREADS: u32 = 2;
+
+/// Processes between one and init at most.
+const ANCESTORS_MAX: usize = 256;
+
 /// A user in a login session of the host.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Key {
@@ -26,7 +35,8 @@ pub struct Key {
 pub enum LoginSession {
     /// The kernel's number of it, given once at log-in; sudo, su and screen keep it.
     Audit(u32),
-    /// Where the kernel counts none (containers, cron): the leader of the terminal's session, and when it started.
+    /// Where the kernel counts none (containers, cron): the leader of the terminal's session, and when it started. What init has
+    /// started and that made no session for itself (some inits do not) counts as the leader of all that comes of it.
     Leader {
         /// Its process id.
         pid: u32,
@@ -90,7 +100,8 @@ impl LoginSession {
         if let Some(number) = pinned.audit_session() {
             return Some(Self::Audit(number));
         }
-        let leader = pinned.stat().ok()?.session;
+        let stat = pinned.stat().ok()?;
+        let leader = if stat.session == 0 { below_init(pid, stat.ppid)? } else { stat.session };
         let start_ticks = process::stat(leader).ok()?.start_ticks;
         Some(Self::Leader { pid: leader, start_ticks })
     }
@@ -105,6 +116,22 @@ impl LoginSession {
             }
         }
     }
+}
+
+/// The process that init or the kernel has started and that `pid` comes of; none where the session is that of somebody whom
+/// only a namespace around ours could show.
+fn below_init(pid: u32, parent: u32) -> Option<u32> {
+    let outermost = std::fs::read_link("/proc/self/ns/pid").is_ok_and(|link| link.as_os_str() == INITIAL_PIDS);
+    let (mut pid, mut parent) = (pid, parent);
+    for _ in 0..if outermost { ANCESTORS_MAX } else { 0 } {
+        if parent <= KERNEL_THREADS {
+            return Some(pid);
+        }
+        // A session ends where another begins: init's goes on up to init.
+        let above = process::stat(parent).ok().filter(|stat| stat.session == 0)?;
+        (pid, parent) = (parent, above.ppid);
+    }
+    None
 }
 
 impl fmt::Display for LoginSession {
@@ -188,6 +215,18 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(Caller::of(child.id(), Some(&life)).unwrap_err(), Gone);
+    }
+
+    #[test]
+    fn what_has_no_session_belongs_to_what_init_started() {
+        // kthreadd, which never calls setsid(2), and a thread that it has started.
+        let kthreadd = LoginSession::of(2).unwrap();
+        assert!(matches!(kthreadd, LoginSession::Leader { pid: 2, .. }) && kthreadd.is_there(), "{kthreadd}");
+        assert_eq!(below_init(std::process::id(), 2), Some(std::process::id()));
+        let own = process::stat(std::process::id()).unwrap();
+        if own.session != 0 && own.ppid > KERNEL_THREADS {
+            assert_eq!(below_init(std::process::id(), own.ppid), None, "the parent has a session of its own");
+        }
     }
 
     #[test]

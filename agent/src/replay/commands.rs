@@ -33,6 +33,8 @@ pub struct Commands {
     lines: Lines,
     /// What stood before the cursor when the first key of a line was typed.
     prompt: Option<String>,
+    /// The prompt behind which a command was found last: who types ahead of it types on an empty line.
+    known: String,
     enters: VecDeque<(u64, u64, Option<String>)>,
 }
 
@@ -42,7 +44,7 @@ impl Commands {
     /// # Errors
     /// Never in practice: see [`super::emulator::Emulator::new`].
     pub fn new(take: &Take) -> Result<Self, InvalidSize> {
-        Ok(Self { lines: Lines::new(take)?, prompt: None, enters: VecDeque::new() })
+        Ok(Self { lines: Lines::new(take)?, prompt: None, known: String::new(), enters: VecDeque::new() })
     }
 
     /// A moment happens; the commands that can be read now.
@@ -54,16 +56,27 @@ impl Commands {
         for told in self.lines.hear(moment) {
             let Told::Line(line) = told else { continue };
             let Some((at_ns, wall_ns, prompt)) = self.enters.pop_front() else { continue };
-            let command = match &prompt {
-                Some(prompt) => line.strip_prefix(prompt.trim_end()),
-                None => Some(behind_prompt(&line)),
-            };
-            let command = command.unwrap_or_default().trim();
+            let command = self.behind(prompt, &line).trim();
             if !command.is_empty() {
                 found.push(Recovered { at_ns, wall_ns, command: command.to_owned() });
             }
         }
         found
+    }
+
+    /// What stands behind the prompt that was there when its first key was typed.
+    fn behind<'a>(&mut self, prompt: Option<String>, line: &'a str) -> &'a str {
+        match prompt {
+            None => behind_prompt(line),
+            Some(prompt) if prompt.is_empty() => line.strip_prefix(&*self.known).unwrap_or(line),
+            Some(prompt) => {
+                let command = line.strip_prefix(prompt.trim_end()).unwrap_or_default();
+                if !command.trim().is_empty() {
+                    prompt.trim_end().clone_into(&mut self.known);
+                }
+                command
+            }
+        }
     }
 
     fn typed(&mut self, moment: &Moment, keys: &[u8]) {

@@ -290,6 +290,27 @@ fn what_is_typed_ahead_is_read_behind_what_looks_like_a_prompt() {
 }
 
 #[test]
+fn a_line_begun_before_its_prompt_came_is_read_behind_the_prompt_of_before() {
+    let mut story = Story::new();
+    story.begin(0, "SHELL", "a shell", Some("xterm 40x6"));
+    story.said(1, "terminal", b"a@t> ", 0);
+    story.said(2, "keys", b"make\r", 0);
+    story.said(3, "terminal", b"make\r\nmade\r\n", 0);
+    story.said(4, "keys", b"ls > x\r", 0);
+    story.said(5, "terminal", b"a@t> ls > x\r\na@t> ", 0);
+    story.said(6, "keys", b"cat\r", 0);
+    story.said(7, "terminal", b"cat\r\n", 0);
+    // No prompt at all: what is typed is what stands there.
+    story.said(8, "keys", b"one > two\r", 0);
+    story.said(9, "terminal", b"one > two\r\n", 0);
+    let (take, memory) = story.take(1);
+    let mut commands = Commands::new(&take).unwrap();
+    let found: Vec<String> =
+        Tape::new(&memory, &take).flat_map(|moment| commands.hear(&moment)).map(|one| one.command).collect();
+    assert_eq!(found, ["make", "ls > x", "cat", "one > two"]);
+}
+
+#[test]
 fn what_cannot_be_read_is_told_and_what_follows_it_is_played() {
     struct Torn(Memory);
     impl crate::cli::store::Evidence for Torn {
