@@ -9,6 +9,7 @@ pub mod oidc;
 use std::io;
 use std::path::{Path, PathBuf, absolute};
 
+use crewtap_core::limits::SFTP_CONTENT_BYTES;
 use crewtap_core::mask::set::MaskFault;
 use crewtap_core::policy::catalog::Catalog;
 use crewtap_core::policy::keys::{self, Fault, Key, Value, one_of, text, texts};
@@ -25,7 +26,7 @@ pub const DEFAULT_FILE: &str = "/etc/crewtap/crewtap.toml";
 pub const DEFAULT_DATA_DIR: &str = "/var/lib/crewtap";
 
 /// Keys of this version.
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 14] = [
     "data_dir",
     "mode",
     "durability",
@@ -36,6 +37,7 @@ const KEYS: [&str; 13] = [
     "tls",
     "tls_pass",
     "tls_authorities",
+    "ssh",
     "approvals",
     "override",
     "oidc",
@@ -87,6 +89,8 @@ pub struct Config {
     pub tls_pass: Vec<String>,
     /// Files of further certificate authorities that targets are verified with, beside the host's own.
     pub tls_authorities: Vec<PathBuf>,
+    /// What of SSH is recorded.
+    pub ssh: SshConfig,
     /// Where hours and days of the week are counted.
     pub zone: Zone,
     /// Who is asked, and how.
@@ -110,11 +114,25 @@ impl Default for Config {
             tls: TlsMode::default(),
             tls_pass: Vec::new(),
             tls_authorities: Vec::new(),
+            ssh: SshConfig::default(),
             zone: Zone::default(),
             approvals: ApprovalsConfig::default(),
             overrides: OverrideConfig::default(),
             oidc: Vec::new(),
         }
+    }
+}
+
+/// What of SSH is recorded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SshConfig {
+    /// Content of one file that is on record each way, in bytes; of the rest its length and keyed digest are.
+    pub content_max: usize,
+}
+
+impl Default for SshConfig {
+    fn default() -> Self {
+        Self { content_max: SFTP_CONTENT_BYTES }
     }
 }
 
@@ -246,6 +264,7 @@ impl Config {
                 let beside = file.parent().unwrap_or(Path::new("/"));
                 self.tls_authorities = texts("tls_authorities", value, |path| Ok(beside.join(path)))?;
             }
+            "ssh" => self.ssh = ssh(value)?,
             "approvals" => self.approvals = approvals::approvals(value, file.parent().unwrap_or(Path::new("/")))?,
             "override" => self.overrides = approvals::overrides(value)?,
             "oidc" => self.oidc = oidc::providers(value, file.parent().unwrap_or(Path::new("/")))?,
@@ -253,6 +272,17 @@ impl Config {
         }
         Ok(())
     }
+}
+
+fn ssh(value: &Value<'_>) -> Result<SshConfig, Fault> {
+    let mut config = SshConfig::default();
+    for (key, value) in keys::in_order(keys::table("ssh", value)?) {
+        match key.get_ref().as_ref() {
+            "content_max" => config.content_max = keys::bytes("content_max", value, u32::MAX)?,
+            other => return Err(Fault { at: key.span(), what: keys::unknown(other, &["content_max"]) }),
+        }
+    }
+    Ok(config)
 }
 
 /// A host name, or `*.` and the domain above it.

@@ -11,11 +11,11 @@ use crewtap_core::limits;
 use crewtap_core::origin::Origin;
 use crewtap_core::session::Outcome;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::unistd::{Gid, Uid, setfsgid, setfsuid};
 use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
+use crate::capture::user::AsUser;
 use crate::namespace::Namespace;
 use crate::recorder::Unrecorded;
 
@@ -78,8 +78,11 @@ pub async fn connect(namespace: &Namespace, address: SocketAddr, origin: &Origin
     let address = SocketAddr::new(address.ip().to_canonical(), address.port());
     let kind = Type::STREAM.nonblocking().cloexec();
     let (uid, gid) = (origin.uid, origin.gid);
-    let socket = namespace
-        .make(|| as_user(uid, gid, || Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))))?;
+    // The kernel writes the file system identity of the run's user into the socket: firewall rules by owner still hold.
+    let socket = namespace.make(|| {
+        let _as_user = AsUser::new(uid, gid)?;
+        Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))
+    })?;
     socket.set_tcp_nodelay(true)?;
     socket.set_keepalive(true)?;
     if let Some(bound) = origin.bound.filter(|bound| !bound.ip().is_unspecified()) {
@@ -91,17 +94,6 @@ pub async fn connect(namespace: &Namespace, address: SocketAddr, origin: &Origin
         Ok(stream) => stream.map_err(DialError::from),
         Err(_) => Err(DialError::Timeout),
     }
-}
-
-/// Runs `make` with the file system identity of the run's user, which the kernel writes into the sockets it
-/// makes, so that firewall rules by owner still hold.
-pub(crate) fn as_user<T>(uid: u32, gid: u32, make: impl FnOnce() -> T) -> T {
-    let group = setfsgid(Gid::from_raw(gid));
-    let user = setfsuid(Uid::from_raw(uid));
-    let made = make();
-    setfsuid(user);
-    setfsgid(group);
-    made
 }
 
 /// What a target is told, and answers, before its connection turns to TLS.

@@ -9,7 +9,7 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use crewtap_core::action::Action;
+use crewtap_core::action::{Action, Facts};
 use crewtap_core::id::{RunId, SessionId};
 use crewtap_core::identity::Identity;
 use crewtap_core::run::Mode;
@@ -30,6 +30,8 @@ pub struct Content<'c> {
     pub shown: Cow<'c, [u8]>,
     /// Media type of `shown`.
     pub media_type: Cow<'c, str>,
+    /// Facts of the action that are recorded in another form than policy sees: credentials are hidden in them.
+    pub facts: Facts,
 }
 
 /// What is asked of policy.

@@ -4,6 +4,7 @@
 //! that entry demands to be proven. Each lease, and each that was withheld, is on record before the driver has the answer.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crewtap_core::bodies::{Injected, Note};
 use crewtap_core::policy::catalog::{Channel, Credential, Form, Found, Injection, Source, Withheld};
@@ -22,7 +23,7 @@ pub struct Lease {
     target: String,
     user: String,
     secret: Option<Secret>,
-    key: Option<LeasedKey>,
+    key: Option<Arc<LeasedKey>>,
 }
 
 /// A private key in use for one session; wiped with it.
@@ -35,12 +36,18 @@ pub struct LeasedKey {
 }
 
 impl LeasedKey {
-    /// The key, and the certificate that belongs to it. Blocks for a file, and for what an encrypted key costs (a tenth of a
-    /// second).
+    /// The key, and the certificate that belongs to it.
     ///
     /// # Errors
     /// When one of them cannot be read; the text names places, never a content.
-    pub fn open(&self) -> Result<(PrivateKey, Option<Certificate>), VaultError> {
+    pub async fn open(self: &Arc<Self>) -> Result<(PrivateKey, Option<Certificate>), VaultError> {
+        let (place, key) = (self.place.clone(), Arc::clone(self));
+        // A file, and a tenth of a second for an encrypted key.
+        let opened = tokio::task::spawn_blocking(move || key.read()).await;
+        opened.unwrap_or_else(|error| Err(VaultError::Failed { place, why: error.to_string() }))
+    }
+
+    fn read(&self) -> Result<(PrivateKey, Option<Certificate>), VaultError> {
         let failed = |why: &str| VaultError::Failed { place: self.place.clone(), why: why.to_owned() };
         let text = |secret: &Secret| -> Result<Zeroizing<String>, VaultError> {
             let text = std::str::from_utf8(secret.expose()).map_err(|_| failed("it is no text"))?;
@@ -83,7 +90,7 @@ impl Lease {
 
     /// The private key to log in with, in place of a secret; for SSH.
     #[must_use]
-    pub fn key(&self) -> Option<&LeasedKey> {
+    pub fn key(&self) -> Option<&Arc<LeasedKey>> {
         self.key.as_ref()
     }
 }
@@ -201,7 +208,7 @@ async fn draw(found: &Found<'_>, credential: &Credential, channel: Channel<'_>) 
         None => None,
     };
     let key = match &credential.key {
-        Some(file) => Some(LeasedKey {
+        Some(file) => Some(Arc::new(LeasedKey {
             key: secret_of(&file.key).await?,
             passphrase: match &file.passphrase {
                 Some(source) => Some(secret_of(source).await?),
@@ -209,7 +216,7 @@ async fn draw(found: &Found<'_>, credential: &Credential, channel: Channel<'_>) 
             },
             certificate: file.certificate.clone(),
             place: file.key.to_string(),
-        }),
+        })),
         None => None,
     };
     Ok(Lease { target: found.entry.name.clone(), user: credential.user.clone(), secret, key })

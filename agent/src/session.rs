@@ -293,6 +293,7 @@ impl Session {
         });
         let question = self.question(exchange, &action, (target, resource), content.as_ref());
         let decision = self.ground.gate.decide(*mode, &question);
+        action.facts.extend(content.map(|content| content.facts).unwrap_or_default());
         let decided = decided(action, decision.verdict.clone(), *mode, resource, decision.overridden.clone());
         if matches!(decision.passage, Passage::Held(_)) {
             Counts::add(&self.run.counts.held);

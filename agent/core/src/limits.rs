@@ -354,6 +354,15 @@ pub const SSH_QUEUED_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Window of an SSH channel, in bytes: as OpenSSH's.
 pub const SSH_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
 
+/// Variables that one SSH channel may set, in bytes, with their names and what is shown of them.
+pub const SSH_VARIABLES_BYTES_MAX: usize = 64 * 1024;
+
+/// Ports at which one SSH connection's target may listen for its client.
+pub const SSH_LISTENS_MAX: usize = 256;
+
+/// Longest name of a user of SSH, in bytes: Linux's own have 32.
+pub const SSH_USER_BYTES_MAX: usize = 1024;
+
 /// What of one SSH channel is put on record and forwarded at once, in bytes.
 pub const SSH_BURST_BYTES: usize = 256 * 1024;
 
@@ -363,8 +372,8 @@ pub const SFTP_PACKET_BYTES_MAX: usize = 1024 * 1024;
 /// Files and directories that one SFTP channel has open, and requests that wait for their answer.
 pub const SFTP_OPEN_MAX: usize = 4096;
 
-/// Content of one file that is recorded where nothing else is configured, in bytes; of the rest length and keyed digest are.
-pub const SFTP_CONTENT_BYTES: u64 = 1024 * 1024;
+/// Content of one file that is recorded where nothing else is configured (`ssh.content_max`), in bytes.
+pub const SFTP_CONTENT_BYTES: usize = 1024 * 1024;
 
 /// Largest file of known hosts, in bytes: ten thousand hosts have 2 MiB.
 pub const KNOWN_HOSTS_BYTES_MAX: u64 = 8 * 1024 * 1024;

@@ -16,7 +16,7 @@ const EXPIRES: Duration = Duration::from_mins(15);
 const BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Largest body that may be allowed to be held: a record of the journal holds twice as much.
-const BODY_BYTES_LIMIT: i64 = 8 * 1024 * 1024;
+const BODY_BYTES_LIMIT: u32 = 8 * 1024 * 1024;
 
 /// How long an override lasts at most, unless the file says otherwise.
 const OVERRIDE_MAX: Duration = Duration::from_hours(4);
@@ -133,7 +133,7 @@ pub fn approvals(value: &Value<'_>, beside: &Path) -> Result<ApprovalsConfig, Fa
             "four_eyes" => config.four_eyes = flag("four_eyes", value)?,
             "expires" => config.expires = duration_of("expires", value)?,
             "wait" => config.wait = Some(duration_of("wait", value)?),
-            "body_max" => config.body_max = body_max(value)?,
+            "body_max" => config.body_max = keys::bytes("body_max", value, BODY_BYTES_LIMIT)?,
             "reveal" => config.reveal = flag("reveal", value)?,
             "webhook" => config.webhook = Some(webhook(value, beside)?),
             "api" => config.api = Some(api(value, beside)?),
@@ -269,13 +269,6 @@ fn source(key: &str, value: &Value<'_>, beside: &Path) -> Result<Source, Fault> 
 
 fn flag(key: &str, value: &Value<'_>) -> Result<bool, Fault> {
     value.get_ref().as_bool().ok_or_else(|| Fault::of(value, format!("`{key}` must be true or false")))
-}
-
-fn body_max(value: &Value<'_>) -> Result<usize, Fault> {
-    let number = value.get_ref().as_integer().and_then(|n| i64::from_str_radix(n.as_str(), n.radix()).ok());
-    let number = number.filter(|bytes| (0..=BODY_BYTES_LIMIT).contains(bytes));
-    let bytes = number.and_then(|bytes| usize::try_from(bytes).ok());
-    bytes.ok_or_else(|| Fault::of(value, format!("`body_max` must be a number of bytes up to {BODY_BYTES_LIMIT}")))
 }
 
 fn duration_of(key: &str, value: &Value<'_>) -> Result<Duration, Fault> {

@@ -197,20 +197,20 @@ fn a_private_key_is_leased_with_its_passphrase_and_certificate() {
     };
     let leased = lease();
     assert!(leased.secret().is_none() && !format!("{leased:?}").contains(SECRET));
-    let (key, certificate) = leased.key().unwrap().open().unwrap();
+    let (key, certificate) = runtime().block_on(leased.key().unwrap().open()).unwrap();
     assert!(!key.is_encrypted());
     assert_eq!(certificate.unwrap().valid_principals(), ["crew"]);
     assert_eq!(lab.told(), [format!("host crew file:{}", path("id"))]);
 
     std::fs::write(lab.secret(), "wrong").unwrap();
-    let said = lease().key().unwrap().open().unwrap_err().to_string();
+    let said = runtime().block_on(lease().key().unwrap().open()).unwrap_err().to_string();
     assert!(said.contains(&path("id")) && said.contains("another `passphrase`") && !said.contains("wrong"), "{said}");
     std::fs::write(lab.secret(), SECRET).unwrap();
     ssh_keygen(&["-q", "-t", "ed25519", "-N", "", "-f", &path("other")]);
     ssh_keygen(&["-q", "-s", &path("ca"), "-I", "t", "-n", "crew", &path("other.pub")]);
     std::fs::copy(path("other-cert.pub"), path("id-cert.pub")).unwrap();
-    let said = lease().key().unwrap().open().unwrap_err().to_string();
+    let said = runtime().block_on(lease().key().unwrap().open()).unwrap_err().to_string();
     assert!(said.contains("is for another key"), "{said}");
     std::fs::write(path("id-cert.pub"), "damaged").unwrap();
-    assert!(lease().key().unwrap().open().unwrap_err().to_string().contains("cannot be read"));
+    assert!(runtime().block_on(lease().key().unwrap().open()).unwrap_err().to_string().contains("cannot be read"));
 }

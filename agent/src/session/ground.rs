@@ -54,6 +54,8 @@ pub struct Faces {
     pub authority: Arc<Authority>,
     /// Judges what targets show.
     pub hostkeys: HostKeys,
+    /// Content of one file that is recorded each way, in bytes (`ssh.content_max`).
+    pub content_max: usize,
 }
 
 /// Masks that are ready, by the catalog's name of a target.

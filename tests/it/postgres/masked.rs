@@ -32,6 +32,10 @@ try:
     c.execute('SELECT %s::int4', ('no. ' + CARD,))
 except psycopg.Error as error:
     print(CARD in str(error))
+try:
+    c.execute(\"ALTER ROLE nobody_there ENCRYPTED PASSWORD 'hunter3canary' VALID UNTIL 'infinity'\")
+except psycopg.Error as error:
+    print(error.sqlstate)
 ";
 
 #[test]
@@ -48,9 +52,9 @@ fn canaries_are_in_nothing_that_postgresql_says_or_is_told() {
     let mut run = captured.crewtap_run(&[python.to_str().unwrap(), "-c", SCRIPT]);
     let output = run.env("DSN", dsn).output().unwrap();
     let line = format!("{GROUPED} {CARD} {CARD} {IBAN}\n");
-    assert_eq!(succeeded(&output), format!("{line}{line}3\nTrue\n"), "the client sees what is there");
+    assert_eq!(succeeded(&output), format!("{line}{line}3\nTrue\n42704\n"), "the client sees what is there");
     // The script itself was on the command line.
-    for clear in [CARD, GROUPED, "5555-5555", "55-5555-", IBAN, "4012 8888"] {
+    for clear in [CARD, GROUPED, "5555-5555", "55-5555-", IBAN, "4012 8888", "hunter3canary"] {
         assert_eq!(in_store(&captured.host, clear), Vec::<std::path::PathBuf>::new(), "{clear:?}");
     }
     let number = 4_012_888_888_881_881_u64.to_be_bytes();

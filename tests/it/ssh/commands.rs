@@ -74,11 +74,12 @@ fn a_key_that_the_target_does_not_take_lets_nobody_in() {
     // A key that nobody but the client has: its connection passes unopened the next time.
     let locked = ground.host.path("root/.ssh/locked");
     std::fs::write(ground.host.path("authorized"), new_key(&locked, "ed25519")).unwrap();
-    let agent = "eval $(ssh-agent) >/dev/null; ssh-add -q ~/.ssh/locked; mv ~/.ssh/locked ~/.ssh/id_ed25519 /tmp/ 2>/dev/null; \
+    let agent = "eval $(ssh-agent) >/dev/null; ssh-add -q ~/.ssh/locked; mkdir ~/away; mv ~/.ssh/locked ~/.ssh/id_ed25519 ~/away/; \
                  ssh -o IdentityAgent=$SSH_AUTH_SOCK t echo through the agent; kill $SSH_AGENT_PID";
     let shown = text(&ground.run(agent));
     assert!(shown.contains("through the agent"), "{shown}");
-    assert!(ground.notes().contains("through the process's agent"), "{}", ground.notes());
+    let notes = ground.notes();
+    assert!(notes.contains("through the process's agent") && notes.contains("ssh_login_attempt"), "{notes}");
 }
 
 #[test]
@@ -145,7 +146,7 @@ fn both_directions_at_once_are_whole_and_do_not_wait_for_each_other() {
     let bytes: Vec<u8> = (0..60_000_000u32).map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()[2]).collect();
     std::fs::write(&big, bytes).unwrap();
     let script =
-        "cd /root; ssh t cat <big >back && cmp big back && ssh t 'cat; cat' <big | cmp - big && echo whole; rm back";
+        "cd ~; ssh t cat <big >back && cmp big back && ssh t 'cat; cat' <big | cmp - big && echo whole; rm back";
     let shown = succeeded(&ground.run(script));
     assert!(shown.contains("whole"), "{shown}");
     ground.host.verify();
@@ -158,8 +159,9 @@ fn cards_are_masked_in_commands_output_input_terminals_and_file_names() {
     let (one, two) = CARD.split_at(7);
     let script = format!(
         "a={one}; b={two}; ssh t \"echo said $a$b; cat; echo err $a$b >&2\" <<EOF\ntyped $a$b\nEOF\n\
-         cd /tmp; echo $a$b >card; printf \"put card /tmp/$a$b.txt\\nrm /tmp/$a$b.txt\\n\" | sftp -q -b - t; rm card; \
-         ssh -tt t \"echo term $a$b\" </dev/null"
+         cd ~; echo $a$b >card; printf \"put card {place}/$a$b.txt\\nrm {place}/$a$b.txt\\n\" | sftp -q -b - t; \
+         ssh -tt t \"echo term $a$b\" </dev/null",
+        place = ground.host.path("root").display()
     );
     let shown = text(&ground.run(&script));
     assert!(
@@ -169,4 +171,36 @@ fn cards_are_masked_in_commands_output_input_terminals_and_file_names() {
     assert!(!ground.holds(CARD), "it is somewhere in the store");
     assert!(ground.holds("said ****"), "the rest is on record");
     assert!(ground.events("masked").len() > 5);
+}
+
+#[test]
+fn credentials_in_commands_and_variables_are_not_recorded_and_policies_still_see_them() {
+    const CANARY: &str = "hunter2canary";
+    let mut ground = Ground::new();
+    ground.known_server();
+    ground.policy(
+        "@id(\"all\") permit (principal, action, resource);\n\
+         @id(\"seen\") forbid (principal, action == Action::\"exec\", resource)\n\
+         when { context.command like \"*seen*hunter2*\" };\n",
+    );
+    ground.configure("mode = 'shadow'\npolicy = 'policy'\n");
+    let script = format!(
+        "export DB_PASSWORD={CANARY}; ssh -o SendEnv=DB_PASSWORD t 'PGPASSWORD={CANARY} true; echo plain'; \
+         ssh t 'true --password {CANARY} && echo second'; ssh t 'true seen --token={CANARY}'; ssh t 'mysql -pseen{CANARY}; true'"
+    );
+    let shown = text(&ground.run(&script));
+    assert!(shown.contains("plain") && shown.contains("second"), "{shown}");
+    assert!(!ground.holds(CANARY), "it is somewhere in the store");
+    let notes = ground.notes();
+    assert!(notes.contains("the client sets DB_PASSWORD=[redacted:"), "{notes}");
+    let commands: Vec<_> = ground.exchanges().into_iter().filter(|row| row["verb"] == "EXEC").collect();
+    let subjects: Vec<&str> = commands.iter().map(|row| row["subject"].as_str().unwrap()).collect();
+    assert!(subjects[0].starts_with("PGPASSWORD=[redacted:") && subjects[0].ends_with("; echo plain"), "{subjects:?}");
+    for (row, is_seen) in commands.iter().zip([false, false, true, true]) {
+        let facts = row["facts"]["command"].as_str().unwrap();
+        assert!(facts.contains("[redacted:"), "{row}");
+        let decided = ground.shown(row);
+        assert_eq!(decided.contains("decision   deny"), is_seen, "policies see what is in clear: {decided}");
+    }
+    ground.host.verify();
 }

@@ -12,7 +12,7 @@ fn files_arrive_whole_and_each_operation_is_on_record() {
     std::fs::create_dir(&place).unwrap();
     let place = place.display();
     let script = format!(
-        "cd /root; head -c 5000000 /dev/urandom >big; scp -q big t:{place}/a && cmp big {place}/a && scp -q t:{place}/a b && \
+        "cd ~; head -c 5000000 /dev/urandom >big; scp -q big t:{place}/a && cmp big {place}/a && scp -q t:{place}/a b && \
          cmp big b && scp -q -O big t:{place}/c && cmp big {place}/c && echo copied; \
          printf 'ls {place}\\nmkdir {place}/d\\nrename {place}/a {place}/d/e\\nrm {place}/d/e\\nrmdir {place}/d\\n-get {place}/none\\n' \
          | sftp -q -b - t; rm big b"
@@ -63,7 +63,7 @@ fn policies_decide_by_path_before_the_target_hears_of_it() {
     ground.configure("policy = 'policy'\n");
     let (open, closed) = (open.display(), closed.display());
     let script = format!(
-        "cd /root; printf -- '-get {open}/x got\\n-get {closed}/x secret\\n-put /etc/hostname {closed}/y\\n\
+        "cd ~; printf -- '-get {open}/x got\\n-get {closed}/x secret\\n-put /etc/hostname {closed}/y\\n\
          -get {open}/../closed/x around\\n-put /etc/hostname {open}/y\\n' | sftp -q -b - t; cat got; ls; ssh t id; echo rc=$?"
     );
     let shown = text(&ground.run(&script));
@@ -91,7 +91,7 @@ fn rsync_and_git_go_their_way() {
     std::fs::create_dir(&place).unwrap();
     let place = place.display();
     let script = format!(
-        "set -e; cd /root; mkdir src; seq 100000 >src/numbers; rsync -a src/ t:{place}/copy/; cmp src/numbers {place}/copy/numbers; \
+        "set -e; cd ~; mkdir src; seq 100000 >src/numbers; rsync -a src/ t:{place}/copy/; cmp src/numbers {place}/copy/numbers; \
          git init -q --bare {place}/r.git; git init -q w; cd w; git config user.email a@b; git config user.name n; seq 1000 >f; \
          git add f; git commit -qm one; git push -q t:{place}/r.git HEAD:main; cd ..; git clone -q -b main t:{place}/r.git c; cmp w/f c/f; \
          rm -rf src w c; echo whole"
@@ -166,4 +166,20 @@ fn nothing_reaches_a_file_that_is_not_on_record_by_its_handle_and_number() {
     let of_terminal = ground.exchanges().into_iter().filter(|row| row["verb"] == "SUBSYSTEM").count();
     assert!(of_terminal >= 4);
     ground.host.verify();
+}
+
+#[test]
+fn of_a_files_content_as_much_is_on_record_as_is_configured() {
+    let mut ground = Ground::new();
+    ground.known_server();
+    ground.configure("[ssh]\ncontent_max = 1000\n");
+    let place = ground.host.path("there");
+    let script = format!(
+        "cd ~; (echo head-$((6*7))-of-it; seq 1000; echo tail-$((6*7))-of-it) >f; scp -q f t:{0} && cmp f {0} && echo copied",
+        place.display()
+    );
+    assert!(succeeded(&ground.run(&script)).contains("copied"));
+    assert!(ground.holds("head-42-of-it") && !ground.holds("tail-42-of-it"), "1000 bytes are on record");
+    let written = ground.exchanges().into_iter().find(|row| row["verb"] == "WRITE_FILE").unwrap();
+    assert_eq!(written["facts"]["bytes_written"], std::fs::metadata(&place).unwrap().len(), "{written}");
 }

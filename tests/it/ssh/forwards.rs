@@ -5,8 +5,8 @@ use crewtap_tests::host::text;
 use super::ground::{ADDRESS, Ground, PORT};
 
 /// Serves a file on loopback, beside sshd; prints it through a forward.
-const THROUGH: &str = "ssh -N -f -o ExitOnForwardFailure=yes -o ControlMaster=yes -o ControlPath=/root/cm -L 127.0.0.1:7001:10.55.0.1:8099 t; \
-    curl -s --max-time 10 http://127.0.0.1:7001/; echo curl=$?; ssh -o ControlPath=/root/cm -O exit t";
+const THROUGH: &str = "ssh -N -f -o ExitOnForwardFailure=yes -o ControlMaster=yes -o ControlPath=~/cm -L 127.0.0.1:7001:10.55.0.1:8099 t; \
+    curl -s --max-time 10 http://127.0.0.1:7001/; echo curl=$?; ssh -o ControlPath=~/cm -O exit t";
 
 fn web(ground: &Ground) -> std::process::Child {
     let directory = ground.host.path("web");

@@ -70,11 +70,12 @@ fn what_is_forbidden_is_told_on_standard_error_and_other_channels_are_not_held()
     let exec = ground.exchanges().into_iter().find(|row| row["verb"] == "EXEC").unwrap();
     assert_eq!(exec["outcome"], "blocked");
     // One connection: a command that waits does not hold up another one.
-    let script = "ssh -o ControlMaster=yes -o ControlPath=/root/cm -N -f t; \
-                  ssh -o ControlPath=/root/cm t 'rm /nonexistent' >/root/held 2>&1 & sleep 0.2; \
-                  ssh -o ControlPath=/root/cm t 'echo meanwhile' >/root/said; echo rc=$?; wait $!; ssh -o ControlPath=/root/cm -O exit t";
+    let script = "ssh -o ControlMaster=yes -o ControlPath=~/cm -N -f t; \
+                  mkfifo ~/go; ssh -o ControlPath=~/cm t 'rm /nonexistent' >~/held 2>&1 & read x <~/go; \
+                  ssh -o ControlPath=~/cm t 'echo meanwhile' >~/said; echo rc=$?; wait $!; ssh -o ControlPath=~/cm -O exit t";
     let child = begin(&ground, script);
     let _asked = question(&ground);
+    std::fs::write(ground.host.path("root/go"), "\n").unwrap();
     until("the other command", || {
         let said = std::fs::read_to_string(ground.host.path("root/said")).unwrap_or_default();
         said.contains("meanwhile").then_some(())

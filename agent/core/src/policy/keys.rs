@@ -60,6 +60,16 @@ pub fn table<'a, 't>(key: &str, value: &'a Value<'t>) -> Result<&'a DeTable<'t>,
     value.get_ref().as_table().ok_or_else(|| wrong_type(key, "a table", value))
 }
 
+/// A number of bytes up to `max`.
+///
+/// # Errors
+/// When it is none, or larger.
+pub fn bytes(key: &str, value: &Value<'_>, max: u32) -> Result<usize, Fault> {
+    let number = value.get_ref().as_integer().and_then(|n| i64::from_str_radix(n.as_str(), n.radix()).ok());
+    let number = number.filter(|bytes| (0..=max.into()).contains(bytes)).and_then(|bytes| usize::try_from(bytes).ok());
+    number.ok_or_else(|| Fault::of(value, format!("`{key}` must be a number of bytes up to {max}")))
+}
+
 /// A text that is not empty.
 ///
 /// # Errors

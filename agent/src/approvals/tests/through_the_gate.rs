@@ -31,8 +31,8 @@ async fn the_gate_holds_lets_a_retry_pass_and_an_override_opens_it() {
     let (identity, facts) = (person(1000, Some(1000), &[]), crewtap_core::action::Facts::new());
     let action =
         crewtap_core::action::Action { verb: crewtap_core::action::Verb::HttpRequest, subject: "POST /".into(), facts };
-    let content =
-        gate::Content { clear: b"body"[..].into(), shown: b"body"[..].into(), media_type: "text/plain".into() };
+    let (clear, media_type) = (b"body"[..].into(), "text/plain".into());
+    let content = gate::Content { clear, shown: b"body"[..].into(), media_type, ..gate::Content::default() };
     let decide = || {
         let (run, session, exchange) = (desk.run, SessionId(Ulid::generate()), Some(1));
         let (identity, action, target, resource, content) = (&identity, &action, &target, &resource, &content);

@@ -21,7 +21,7 @@ use crate::attribute;
 use crate::capture::kernel::Kernel;
 use crate::capture::listen::{DatagramPath, DnsSocket};
 use crate::capture::sys;
-use crate::dial;
+use crate::capture::user::AsUser;
 use crate::journal::Position;
 use crate::runs::{Counts, Run, Runs};
 use crate::session::{Ground, Grounds};
@@ -168,12 +168,11 @@ impl Question {
         let resolver = SocketAddr::new(resolver.ip().to_canonical(), resolver.port());
         let (uid, gid) = (self.origin.uid, self.origin.gid);
         let socket = self.run.namespace.make(|| {
-            dial::as_user(uid, gid, || {
-                let socket = UdpSocket::bind(any)?;
-                socket.connect(resolver)?;
-                socket.set_nonblocking(true)?;
-                Ok(socket)
-            })
+            let _as_user = AsUser::new(uid, gid)?;
+            let socket = UdpSocket::bind(any)?;
+            socket.connect(resolver)?;
+            socket.set_nonblocking(true)?;
+            Ok(socket)
         })?;
         tokio::net::UdpSocket::from_std(socket)
     }

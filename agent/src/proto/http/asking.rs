@@ -256,7 +256,7 @@ impl Exchanges<'_> {
             shown.extend_from_slice(b"\r\n");
             shown.extend_from_slice(&self.teller.shown(trailers));
         }
-        Content { clear: Cow::Borrowed(bytes), shown: shown.into(), media_type }
+        Content { clear: Cow::Borrowed(bytes), shown: shown.into(), media_type, ..Content::default() }
     }
 
     /// What is covered and was decided goes to the target, with the catalog's credentials in its head.

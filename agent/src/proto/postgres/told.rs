@@ -187,6 +187,7 @@ impl Described {
             clear: [sql, b"\0", message].concat().into(),
             shown: shown.into_bytes().into(),
             media_type: "text/plain; charset=utf-8".into(),
+            ..Content::default()
         }
     }
 

@@ -21,23 +21,31 @@ pub(super) type ToTarget = ChannelWriteHalf<client::Msg>;
 pub(super) enum Ask {
     /// The client tries to log in.
     LogIn(Attempt, oneshot::Sender<server::Auth>),
-    /// The client opens a channel.
+    /// The client opens a channel for a command, a shell or a subsystem.
+    Session { channel: ToClient, inbox: Arc<Inbox>, reply: server::ChannelOpenHandle },
+    /// The client opens a connection through the target.
     Open { opening: Opening, channel: ToClient, inbox: Arc<Inbox>, reply: server::ChannelOpenHandle },
     /// The client wants the target to listen for it, or to do so no longer; the port that it then has.
     Listen { address: String, port: u32, is_wanted: bool, answer: oneshot::Sender<Option<u32>> },
     /// The target opens a channel for a connection that it has accepted.
-    Accepted { opening: Opening, channel: ToTarget, inbox: Arc<Inbox>, reply: client::ChannelOpenHandle },
+    Accepted { accepted: Accepted, channel: ToTarget, inbox: Arc<Inbox>, reply: client::ChannelOpenHandle },
 }
 
-/// What a channel is opened for.
+/// What the target is to connect to.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Opening {
-    /// A command, a shell or a subsystem.
-    Session,
-    /// A connection that the other side makes, or has accepted, at this host and port; whose it is.
+    /// A host and port; for whom.
     Tcp { host: String, port: u32, from: (String, u32) },
-    /// The same with a socket in the file system.
+    /// A socket in the file system.
     Local(String),
+}
+
+/// A connection that the target has accepted at this host and port; whose it is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Accepted {
+    pub(super) host: String,
+    pub(super) port: u32,
+    pub(super) from: (String, u32),
 }
 
 /// One attempt to log in.

@@ -10,18 +10,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use crewtap_core::bodies::{Note, Resized};
 use crewtap_core::event::Body;
-use crewtap_core::limits::SSH_BURST_BYTES;
+use crewtap_core::limits::{SSH_BURST_BYTES, SSH_VARIABLES_BYTES_MAX};
 use crewtap_core::run::Mode;
 use crewtap_core::session::Side;
-use crewtap_core::verdict::Verdict;
 
 use super::Conversation;
 use super::ask::{ToClient, ToTarget};
 use super::exchange::{Exchange, Stream};
-use super::queue::{Answer, Inbox, Item, Reply, Start, Terminal};
+use super::queue::{Answer, Inbox, Item, Reply, Size, Start, Terminal};
 use super::sftp::Sftp;
-use super::told::{Asked, Ended};
-use crate::gate::Passage;
+use super::told::{Asked, Ended, Text};
 use crate::recorder::{Told, Unrecorded};
 
 /// Exit status of a command that was refused: it was found and not executed.
@@ -29,6 +27,9 @@ const REFUSED_STATUS: u32 = 126;
 
 /// Exit status of a command that the target did not start although it was told that it runs.
 const NOT_STARTED_STATUS: u32 = 255;
+
+/// What is shown of a variable in a note, in bytes.
+const NOTE_BYTES_MAX: usize = 1024;
 
 /// What gets a yes whatever comes of it: a refusal is told by an exit status.
 fn answers_early(start: &Start) -> bool {
@@ -46,9 +47,9 @@ pub(super) struct Lane<'c> {
     pub(super) up: Arc<Inbox>,
     pub(super) down: Arc<Inbox>,
     /// What the client has set, a line each.
-    pub(super) variables: RefCell<String>,
+    variables: RefCell<Text>,
     /// It had ended its input before anything was started.
-    pub(super) ended: Cell<bool>,
+    ended: Cell<bool>,
 }
 
 impl<'c> Lane<'c> {
@@ -95,7 +96,7 @@ impl<'c> Lane<'c> {
                     if let Some(terminal) = &mut terminal {
                         terminal.size = size;
                         self.note("ssh_terminal", format!("{} columns and {} rows", size.columns, size.rows))?;
-                        let _ = self.resize(size).await;
+                        self.resize(size).await?;
                     }
                 }
                 Item::Start(start, answer) => return self.start(start, answer, terminal.as_ref()).await,
@@ -120,20 +121,27 @@ impl<'c> Lane<'c> {
     async fn set(&self, name: &str, value: String) -> Result<(), Unrecorded> {
         let harmless =
             ["LANG", "LANGUAGE", "TERM", "COLORTERM", "NO_COLOR", "TZ"].contains(&name) || name.starts_with("LC_");
-        let passes = harmless || self.conversation.session.mode() != Mode::Enforce;
+        let session = self.conversation.session;
+        let line = Text::variable(name, &value, session.digest_key());
+        let has_room = self.variables.borrow().len() + line.len() <= SSH_VARIABLES_BYTES_MAX;
+        let passes = has_room && (harmless || session.mode() != Mode::Enforce);
         let (code, what) = if passes { ("ssh_variable", "sets") } else { ("ssh_variable_refused", "may not set") };
-        self.note(code, format!("the client {what} {name}={value}"))?;
+        let shown = line.shown();
+        let shown = shown.get(..shown.floor_char_boundary(NOTE_BYTES_MAX)).unwrap_or_default();
+        self.note(code, format!("the client {what} {shown}"))?;
         if passes {
-            let line = format!("{name}={value}\n");
-            self.variables.borrow_mut().push_str(&line);
-            self.conversation.session.settled().await?;
+            self.variables.borrow_mut().push(&line);
+            session.settled().await?;
             let _ = self.target.set_env(false, name, value).await;
         }
         Ok(())
     }
 
-    async fn resize(&self, size: super::queue::Size) -> Result<(), russh::Error> {
-        self.target.window_change(size.columns, size.rows, size.width, size.height).await
+    /// Passes a terminal's size on, once it is on record.
+    async fn resize(&self, size: Size) -> Result<(), Unrecorded> {
+        self.conversation.session.settled().await?;
+        let _ = self.target.window_change(size.columns, size.rows, size.width, size.height).await;
+        Ok(())
     }
 
     /// The target's answer to what was asked last.
@@ -154,6 +162,7 @@ impl<'c> Lane<'c> {
     }
 
     async fn answer_later(&self, yes: bool) {
+        self.up.end_asking();
         let to_client = &self.conversation.to_client;
         // Who has gone needs no answer.
         let _ = if yes {
@@ -168,9 +177,10 @@ impl<'c> Lane<'c> {
         let conversation = self.conversation;
         // A terminal changes bytes: what is read here would not be what the target reads.
         let is_sftp = terminal.is_none() && matches!(&start, Start::Subsystem(name) if name == "sftp");
-        let asked = Asked::start(&start, terminal, (&conversation.user, &self.variables.borrow()));
+        let key = conversation.session.digest_key();
+        let asked = Asked::start(&start, terminal, (&conversation.user, &self.variables.borrow()), key);
         let exchange = Exchange::new(conversation.next(), terminal.is_some());
-        self.present(&exchange, &asked)?;
+        conversation.present(&exchange, &asked)?;
         let mut answer = Some(answer);
         // Each operation on a file is asked for by itself.
         if !is_sftp && let Err(why) = self.decide(&exchange, &asked, (&start, &mut answer)).await? {
@@ -206,10 +216,6 @@ impl<'c> Lane<'c> {
         self.end(&exchange, Ended::Aborted("the connection ended before it"))
     }
 
-    fn present(&self, exchange: &Exchange, asked: &Asked) -> Result<(), Unrecorded> {
-        self.conversation.present(exchange, asked)
-    }
-
     /// Whether it may happen; else why not. Where somebody is asked, the client is answered later.
     async fn decide(
         &self,
@@ -217,34 +223,15 @@ impl<'c> Lane<'c> {
         asked: &Asked,
         (start, answer): (&Start, &mut Option<Answer>),
     ) -> Result<Result<(), String>, Unrecorded> {
-        let Conversation { session, target, .. } = self.conversation;
-        if session.is_open(target) {
-            return Ok(Ok(()));
-        }
-        let decision = session.ask(Some(exchange.n), asked.action.clone(), target, Some(&asked.content()))?;
-        let why = self.refusal(exchange.n, &decision.verdict);
-        match decision.passage {
-            Passage::Open(_) => Ok(Ok(())),
-            Passage::Closed => Ok(Err(why)),
-            Passage::Held(held) => {
-                if let Some(answer) = answer.take() {
-                    // The loop that waits goes on meanwhile: other channels are not held. The library forgets that an answer is owed
-                    // when anything else is asked: commands and shells, which get a yes in any case, get it now.
-                    let _ = answer.send(if answers_early(start) { Reply::Yes } else { Reply::Later });
-                }
-                tokio::select! {
-                    permit = held.answer() => Ok(permit.map(drop).map_err(|no| format!("{why}; {no}"))),
-                    () = self.up.closed() => Ok(Err("the client has gone while an approval was waited for".into())),
-                }
+        let action = (exchange.n, asked.action.clone());
+        let held = || {
+            if let Some(answer) = answer.take() {
+                // The loop that waits goes on meanwhile: other channels are not held. The library forgets that an answer is owed
+                // when anything else is asked: commands and shells, which get a yes in any case, get it now.
+                let _ = answer.send(if answers_early(start) { Reply::Yes } else { Reply::Later });
             }
-        }
-    }
-
-    /// Why something was refused, for its client.
-    pub(super) fn refusal(&self, n: u32, verdict: &Verdict) -> String {
-        let policies = if verdict.policies.is_empty() { "none allows it".into() } else { verdict.policies.join(", ") };
-        let session = self.conversation.session.id();
-        format!("crewtap: refused by policy; session {session}, exchange {n}; policies: {policies}")
+        };
+        self.conversation.may(action, &asked.content(), &self.up, held).await
     }
 
     /// Tells the client on its standard error. It gets a yes and an exit status: clients drop what is said beside a no.
@@ -300,7 +287,7 @@ impl<'c> Lane<'c> {
                 Item::Resize(size) => {
                     let resized = Resized { columns: size.columns, rows: size.rows };
                     self.tell(exchange, Side::Client, resized)?;
-                    let _ = self.resize(size).await;
+                    self.resize(size).await?;
                 }
                 Item::Terminal(_, answer) | Item::Start(_, answer) => self.answer(answer, false).await,
                 Item::Close | Item::Gone => return Ok(()),
@@ -342,11 +329,13 @@ impl<'c> Lane<'c> {
         match item {
             Item::ExitStatus(status) => {
                 self.end(exchange, Ended::Status(status))?;
+                self.conversation.session.settled().await?;
                 let _ = self.client.exit_status(status).await;
             }
             Item::ExitSignal { signal, core_dumped, message, language } => {
                 self.note_in(exchange, "ssh_exit_signal", format!("the target says: {message}"))?;
                 self.end(exchange, Ended::Signal(signal.clone(), core_dumped))?;
+                self.conversation.session.settled().await?;
                 let to_client = &self.conversation.to_client;
                 let _ = to_client.exit_signal_request(self.client.id(), signal, core_dumped, message, language).await;
             }

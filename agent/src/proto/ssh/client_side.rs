@@ -10,8 +10,8 @@ use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Respo
 use russh::{Channel, ChannelId, Error, Pty, Sig};
 use tokio::sync::{mpsc, oneshot};
 
-use super::ask::{Ask, Attempt, Method, Opening, Proof};
-use super::queue::{Half, Item, Reply, Size, Start, Terminal};
+use super::ask::{Ask, Attempt, Method, Opening, Proof, ToClient};
+use super::queue::{Half, Inbox, Item, Reply, Size, Start, Terminal};
 use crewtap_core::secret::Secret;
 
 /// See the module.
@@ -30,10 +30,14 @@ impl ClientSide {
         answered.await.map_err(|_| Error::Disconnect)
     }
 
+    /// Where what is said on a new channel goes; without a place the answer is no: it is dropped.
+    fn place(&self, channel: Channel<Msg>) -> Option<(Arc<Inbox>, ToClient)> {
+        let inbox = self.half.open(channel.id().number())?;
+        Some((inbox, channel.split().1))
+    }
+
     async fn open(&self, opening: Opening, channel: Channel<Msg>, reply: ChannelOpenHandle) -> Result<(), Error> {
-        // Without a place the answer is no: it is dropped.
-        let Some(inbox) = self.half.open(channel.id().number()) else { return Ok(()) };
-        let (_, channel) = channel.split();
+        let Some((inbox, channel)) = self.place(channel) else { return Ok(()) };
         self.asks.send(Ask::Open { opening, channel, inbox, reply }).await.map_err(|_| Error::Disconnect)
     }
 
@@ -125,7 +129,8 @@ impl Handler for ClientSide {
         reply: ChannelOpenHandle,
         _session: &mut Session,
     ) -> Result<(), Error> {
-        self.open(Opening::Session, channel, reply).await
+        let Some((inbox, channel)) = self.place(channel) else { return Ok(()) };
+        self.asks.send(Ask::Session { channel, inbox, reply }).await.map_err(|_| Error::Disconnect)
     }
 
     async fn channel_open_direct_tcpip(

@@ -11,7 +11,7 @@ use crewtap_core::wire::ssh::typed::Typed;
 
 use super::told::Ended;
 
-/// An exchange on it.
+/// An exchange, as far as it has come.
 pub(super) struct Exchange {
     pub(super) n: u32,
     /// Bytes of each stream that are on record: input, output, errors.

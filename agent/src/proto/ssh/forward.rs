@@ -1,6 +1,7 @@
 //! Connections that one host makes for the other, through the channels of a connection.
 //!
-//! Owns their exchanges. What they carry is on record as bytes; nothing is opened before it was decided.
+//! Owns their exchanges; nothing is opened before it was decided. What a connection through the target carries is a session of its
+//! own; what comes the other way, and through sockets in the file system, is on record as bytes.
 
 use std::sync::Arc;
 
@@ -10,11 +11,11 @@ use crewtap_core::session::Side;
 use russh::{ChannelOpenFailure, client, server};
 
 use super::Conversation;
-use super::ask::{Opening, ToClient, ToTarget};
+use super::ask::{Accepted, Opening, ToClient, ToTarget};
 use super::channel::Lane;
 use super::exchange::Exchange;
 use super::queue::Inbox;
-use super::told::{Asked, Ended};
+use super::told::{Asked, Ended, FROM, LISTEN};
 use crate::gate::Passage;
 use crate::recorder::{Told, Unrecorded};
 use crate::session::{self, Tunnels};
@@ -34,7 +35,8 @@ impl<'c> Conversation<'c> {
         let asked = self.forwarding(&opening);
         let exchange = Exchange::new(self.next(), false);
         self.present(&exchange, &asked)?;
-        if !self.may(&exchange, &asked, &up).await? {
+        let action = (exchange.n, asked.action.clone());
+        if self.may(action, &asked.content(), &up, || {}).await?.is_err() {
             reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
             self.half_client.close(client.id().number());
             return self.tell_end(&exchange, &Ended::Blocked);
@@ -42,14 +44,13 @@ impl<'c> Conversation<'c> {
         self.session.settled().await?;
         let inside = match &opening {
             Opening::Tcp { host, port, .. } => u16::try_from(*port).ok().map(|port| (host.clone(), port)),
-            _ => None,
+            Opening::Local(_) => None,
         };
         let opened = match opening {
             Opening::Tcp { host, port, from: (address, from) } => {
                 self.to_target.channel_open_direct_tcpip(host, port, address, from).await
             }
             Opening::Local(path) => self.to_target.channel_open_direct_streamlocal(path).await,
-            Opening::Session => self.to_target.channel_open_session().await,
         };
         let target = match opened {
             Ok(channel) => channel.split().1,
@@ -72,7 +73,7 @@ impl<'c> Conversation<'c> {
         let lane = Lane::new(self, (client, target), (up, down));
         match (inside, &self.session.ground().tunnels) {
             (Some(inside), Some(tunnels)) => self.carry(lane, &exchange, inside, tunnels).await,
-            _ => self.relay(lane, &exchange).await,
+            _ => lane.relay(&exchange).await,
         }
     }
 
@@ -108,13 +109,13 @@ impl<'c> Conversation<'c> {
     /// When something cannot be recorded.
     pub(super) async fn accepted(
         &'c self,
-        opening: Opening,
+        accepted: Accepted,
         target: ToTarget,
         down: Arc<Inbox>,
         reply: client::ChannelOpenHandle,
     ) -> Result<(), Unrecorded> {
-        let Opening::Tcp { host, port, from: (address, from) } = &opening else { return Ok(()) };
-        let asked = Asked::forward("ACCEPTED", &format!("from:{address}"), *from, &self.user);
+        let Accepted { host, port, from: (address, from) } = &accepted;
+        let asked = Asked::forward("ACCEPTED", &format!("{FROM}{address}"), Some(*from), &self.user);
         let exchange = Exchange::new(self.next(), false);
         self.present(&exchange, &asked)?;
         if !self.listens(*port) {
@@ -135,7 +136,7 @@ impl<'c> Conversation<'c> {
             return self.tell_end(&exchange, &Ended::Failed("too many channels are open"));
         };
         reply.accept().await;
-        self.relay(Lane::new(self, (client, target), (up, down)), &exchange).await
+        Lane::new(self, (client, target), (up, down)).relay(&exchange).await
     }
 
     /// The client wants the target to listen for it: on record and decided like any forward, to a host `listen:ADDRESS`.
@@ -150,7 +151,7 @@ impl<'c> Conversation<'c> {
             self.session.settled().await?;
             return Ok(self.to_target.cancel_tcpip_forward(address, port).await.is_ok().then_some(port));
         }
-        let asked = Asked::forward("LISTEN", &format!("listen:{address}"), port, &self.user);
+        let asked = Asked::forward("LISTEN", &format!("{LISTEN}{address}"), Some(port), &self.user);
         let exchange = Exchange::new(self.next(), false);
         self.present(&exchange, &asked)?;
         // Nobody is waited for here: a client that listens is asked for again.
@@ -158,7 +159,7 @@ impl<'c> Conversation<'c> {
             let decision = self.session.ask(Some(exchange.n), asked.action.clone(), &self.target, None)?;
             matches!(decision.passage, Passage::Open(_))
         };
-        if !is_permitted {
+        if !is_permitted || !self.has_room_to_listen() {
             self.tell_end(&exchange, &Ended::Blocked)?;
             return Ok(None);
         }
@@ -175,33 +176,9 @@ impl<'c> Conversation<'c> {
 
     fn forwarding(&self, opening: &Opening) -> Asked {
         match opening {
-            Opening::Tcp { host, port, .. } => Asked::forward("FORWARD", host, *port, &self.user),
-            Opening::Local(path) => Asked::forward("FORWARD_LOCAL", &format!("unix:{path}"), 0, &self.user),
-            Opening::Session => Asked::forward("FORWARD", "session", 0, &self.user),
+            Opening::Tcp { host, port, .. } => Asked::forward("FORWARD", host, Some(*port), &self.user),
+            Opening::Local(path) => Asked::forward("FORWARD_LOCAL", &format!("unix:{path}"), None, &self.user),
         }
-    }
-
-    async fn relay(&self, lane: Lane<'_>, exchange: &Exchange) -> Result<(), Unrecorded> {
-        let served = lane.pump(exchange).await;
-        lane.end(exchange, Ended::Closed)?;
-        lane.part().await;
-        served
-    }
-
-    async fn may(&self, exchange: &Exchange, asked: &Asked, up: &Inbox) -> Result<bool, Unrecorded> {
-        if self.session.is_open(&self.target) {
-            return Ok(true);
-        }
-        let content = asked.content();
-        let decision = self.session.ask(Some(exchange.n), asked.action.clone(), &self.target, Some(&content))?;
-        Ok(match decision.passage {
-            Passage::Open(_) => true,
-            Passage::Closed => false,
-            Passage::Held(held) => tokio::select! {
-                permit = held.answer() => permit.is_ok(),
-                () = up.closed() => false,
-            },
-        })
     }
 
     /// Puts on record what is asked for.
@@ -215,5 +192,15 @@ impl<'c> Conversation<'c> {
     fn tell_end(&self, exchange: &Exchange, ended: &Ended) -> Result<(), Unrecorded> {
         let told = Told { exchange: Some(exchange.n), body: ended.response().into(), payload: b"".into() };
         self.session.record_burst(Side::Server, 0, vec![told]).map(drop)
+    }
+}
+
+impl Lane<'_> {
+    /// Moves bytes, on record, to the channel's end.
+    async fn relay(self, exchange: &Exchange) -> Result<(), Unrecorded> {
+        let served = self.pump(exchange).await;
+        self.end(exchange, Ended::Closed)?;
+        self.part().await;
+        served
     }
 }

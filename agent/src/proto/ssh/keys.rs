@@ -270,6 +270,7 @@ mod tests {
     #[test]
     fn what_the_user_may_not_read_is_not_read_for_it() {
         if !nix::unistd::geteuid().is_root() {
+            println!("skip: only root can read for another user");
             return;
         }
         let home = tempfile::tempdir().unwrap();

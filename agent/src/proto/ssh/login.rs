@@ -13,6 +13,7 @@ use crewtap_core::action::{Fact, Facts};
 use crewtap_core::bodies::{Note, Request, Response};
 use crewtap_core::event::Body;
 use crewtap_core::id::RunId;
+use crewtap_core::limits::SSH_USER_BYTES_MAX;
 use crewtap_core::secret::Secret;
 use crewtap_core::session::Side;
 use russh::client::{AuthResult, Handle, KeyboardInteractiveAuthResponse, Prompt};
@@ -110,7 +111,15 @@ impl<'l> Login<'l> {
         self.begin(&user)?;
         self.session.settled().await?;
         let came = match (lease.key(), lease.secret()) {
-            (Some(key), _) => self.leased_key(&user, key).await?,
+            (Some(key), _) => match self.leased_key(&user, key).await {
+                Err(LoginError::Key(error)) => {
+                    // The place is for the record, not for the client.
+                    self.note("credential_unavailable", error.to_string())?;
+                    self.failed("the credential of the catalog cannot be used")?;
+                    return Err(error.into());
+                }
+                came => came?,
+            },
             (None, Some(secret)) => self.password(&user, secret).await?,
             (None, None) => self.none(&user).await?,
         };
@@ -131,13 +140,18 @@ impl<'l> Login<'l> {
         if self.is_in {
             return Ok(Auth::Accept);
         }
+        if user.len() > SSH_USER_BYTES_MAX {
+            let text = format!("a user's name of {} bytes was not passed on", user.len());
+            self.session.record(Note { code: "ssh_login_refused".into(), text })?;
+            return Ok(Auth::reject());
+        }
         if self.user.is_none() {
             self.begin(&user)?;
-            self.session.settled().await?;
         }
         if self.user.as_deref() != Some(&*user) {
             return Ok(Auth::reject());
         }
+        self.try_on_record(&method).await?;
         let (name, came) = match method {
             Method::None => ("none", self.none(&user).await?),
             Method::Password(password) => ("password", self.password_only(&user, &password).await?),
@@ -167,6 +181,22 @@ impl<'l> Login<'l> {
                 Auth::Reject { proceed_with_methods: Some(MethodSet::from(&*left)), partial_success: partly }
             }
         })
+    }
+
+    /// Puts on record that something is tried, before the target hears of it: how, and how long a secret is, never the secret.
+    async fn try_on_record(&self, method: &Method) -> Result<(), Unrecorded> {
+        let tried = match method {
+            Method::None => "nothing".to_owned(),
+            Method::Password(password) => format!("a password of {} bytes", password.expose().len()),
+            Method::Interactive(None) => "the target's own questions".to_owned(),
+            Method::Interactive(Some(answers)) => {
+                let lens: Vec<String> = answers.iter().map(|answer| answer.expose().len().to_string()).collect();
+                format!("answers to the target's questions, of so many bytes: {}", lens.join(", "))
+            }
+            Method::Key(proof) => format!("the key {}", proof.key.fingerprint(HashAlg::Sha256)),
+        };
+        self.note("ssh_login_attempt", format!("the client tries {tried}"))?;
+        self.session.settled().await
     }
 
     /// The client has gone, or gives up.
@@ -237,10 +267,7 @@ impl<'l> Login<'l> {
         let (file, private) = match found {
             Found::File(private, path) => (path, private),
             Found::Agent(socket) => match self.with_agent(user, &key, hash, &socket).await? {
-                Some(came) => {
-                    self.note("ssh_key_used", format!("{print} through the process's agent at {}", socket.display()))?;
-                    return Ok(came);
-                }
+                Some(came) => return Ok(came),
                 None => return self.without_key(&print.to_string(), "neither its files nor its agent have it"),
             },
             Found::Closed(path, why) => {
@@ -249,6 +276,7 @@ impl<'l> Login<'l> {
             Found::Nowhere => return self.without_key(&print.to_string(), "no file of its user has it"),
         };
         self.note("ssh_key_used", format!("{print} of {}", file.display()))?;
+        self.session.settled().await?;
         Ok(match certificate {
             Some(certificate) => self.handle.authenticate_openssh_cert(user, private, *certificate).await?.into(),
             None => self.with_key(user, private, hash).await?,
@@ -256,9 +284,8 @@ impl<'l> Login<'l> {
     }
 
     /// With the private key of the catalog, and its certificate where it has one.
-    async fn leased_key(&mut self, user: &str, key: &LeasedKey) -> Result<Came, LoginError> {
-        // Some milliseconds, or a tenth of a second for an encrypted one; once for a connection.
-        let (private, certificate) = key.open()?;
+    async fn leased_key(&mut self, user: &str, key: &Arc<LeasedKey>) -> Result<Came, LoginError> {
+        let (private, certificate) = key.open().await?;
         let hash = self.hash_for(&private.algorithm()).await?;
         let private = Arc::new(private);
         Ok(match certificate {
@@ -304,6 +331,9 @@ impl<'l> Login<'l> {
         if !has_it {
             return Ok(None);
         }
+        let print = key.fingerprint(HashAlg::Sha256);
+        self.note("ssh_key_used", format!("{print} through the process's agent at {}", socket.display()))?;
+        self.session.settled().await?;
         let signed = self.handle.authenticate_publickey_with(user, key.clone(), hash, &mut agent).await;
         match signed {
             Ok(result) => Ok(Some(result.into())),

@@ -6,6 +6,7 @@
 mod ask;
 mod channel;
 mod client_side;
+mod decide;
 mod exchange;
 mod ferry;
 mod forward;
@@ -24,6 +25,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use crewtap_core::bodies::{Classified, Note};
+use crewtap_core::limits::SSH_LISTENS_MAX;
 use crewtap_core::session::{Outcome, Side};
 use crewtap_core::target::Target;
 use futures_util::StreamExt;
@@ -39,7 +41,7 @@ use crate::recorder::Unrecorded;
 use crate::redacted::Redacted;
 use crate::relay::{self, End, First};
 use crate::session::{Faces, Session};
-use ask::{Ask, Opening, ToClient, ToTarget};
+use ask::{Ask, ToClient, ToTarget};
 use channel::Lane;
 use client_side::ClientSide;
 use keys::Places;
@@ -94,6 +96,10 @@ impl Conversation<'_> {
         self.ports.borrow().contains(&port)
     }
 
+    fn has_room_to_listen(&self) -> bool {
+        self.ports.borrow().len() < SSH_LISTENS_MAX
+    }
+
     fn remember_port(&self, port: u32) {
         self.ports.borrow_mut().insert(port);
     }
@@ -106,7 +112,7 @@ impl Conversation<'_> {
     async fn answer(&self, ask: Ask) -> Result<(), Unrecorded> {
         match ask {
             Ask::LogIn(_, answer) => drop(answer.send(server::Auth::Accept)),
-            Ask::Open { opening: Opening::Session, channel, inbox, reply } => {
+            Ask::Session { channel, inbox, reply } => {
                 // Nothing is asked of the target yet but a number.
                 let Ok(opened) = self.to_target.channel_open_session().await else {
                     self.half_client.close(channel.id().number());
@@ -123,8 +129,8 @@ impl Conversation<'_> {
                 return Lane::new(self, (channel, target), (inbox, down)).serve().await;
             }
             Ask::Open { opening, channel, inbox, reply } => return self.through(opening, channel, inbox, reply).await,
-            Ask::Accepted { opening, channel, inbox, reply } => {
-                return self.accepted(opening, channel, inbox, reply).await;
+            Ask::Accepted { accepted, channel, inbox, reply } => {
+                return self.accepted(accepted, channel, inbox, reply).await;
             }
             Ask::Listen { address, port, is_wanted, answer } => {
                 let given = self.listen(&address, port, is_wanted).await?;

@@ -89,6 +89,7 @@ impl Item {
             Self::Data(bytes) | Self::Extended(_, bytes) => bytes.len(),
             Self::Start(Start::Exec(command), _) => command.len(),
             Self::Start(Start::Subsystem(text), _) => text.len(),
+            Self::Terminal(Terminal { term, modes, .. }, _) => term.len() + size_of_val(&**modes),
             Self::Variable { name, value } => name.len() + value.len(),
             Self::ExitSignal { message, language, .. } => message.len() + language.len(),
             _ => 0,

@@ -14,7 +14,6 @@ use super::channel::{Lane, STDERR};
 use super::exchange::{Exchange, Stream};
 use super::queue::Item;
 use super::told::Ended;
-use crate::gate::Passage;
 use crate::recorder::Unrecorded;
 use files::{Course, Files, Question};
 
@@ -98,7 +97,7 @@ impl<'l, 'c> Sftp<'l, 'c> {
             }
             match self.decided(id, &request).await? {
                 Decided::Passes => passes.extend_from_slice(packet),
-                Decided::Answered(answer) => self.tell(answer).await,
+                Decided::Answered(answer) => self.tell(answer).await?,
                 Decided::Broken(fault) => return Ok(Err(fault)),
             }
         }
@@ -118,21 +117,8 @@ impl<'l, 'c> Sftp<'l, 'c> {
             Course::NoSuchHandle => return Ok(Decided::Answered(sftp::no_such_handle(id))),
             Course::Broken(fault) => return Ok(Decided::Broken(fault)),
         };
-        let conversation = self.lane.conversation;
-        if conversation.session.is_open(&conversation.target) {
-            return Ok(Decided::Passes);
-        }
         for action in actions {
-            let decision = conversation.session.ask(Some(n), action, &conversation.target, Some(&content))?;
-            let why = self.lane.refusal(n, &decision.verdict);
-            let permitted = match decision.passage {
-                Passage::Open(_) => Ok(()),
-                Passage::Closed => Err(why),
-                Passage::Held(held) => tokio::select! {
-                    permit = held.answer() => permit.map(drop).map_err(|no| format!("{why}; {no}")),
-                    () = self.lane.up.closed() => Err("the client has gone".into()),
-                },
-            };
+            let permitted = self.lane.conversation.may((n, action), &content, &self.lane.up, || {}).await?;
             if let Err(why) = permitted {
                 self.files.refused(id)?;
                 return Ok(Decided::Answered(sftp::refusal(id, &why)));
@@ -154,12 +140,15 @@ impl<'l, 'c> Sftp<'l, 'c> {
         Ok(())
     }
 
-    async fn tell(&self, packets: Vec<u8>) {
+    async fn tell(&self, packets: Vec<u8>) -> Result<(), Unrecorded> {
+        let session = self.lane.conversation.session;
+        session.settled().await?;
         let _whole = self.to_client.lock().await;
         let moved = packets.len();
         if self.lane.client.data_bytes(Bytes::from(packets)).await.is_ok() {
-            self.lane.conversation.session.moved(moved);
+            session.moved(moved);
         }
+        Ok(())
     }
 
     async fn down(&self) -> Result<(), Unrecorded> {
@@ -183,6 +172,7 @@ impl<'l, 'c> Sftp<'l, 'c> {
                 Item::ExitStatus(status) => {
                     self.files.end()?;
                     self.lane.end(self.exchange, Ended::Status(status))?;
+                    self.lane.conversation.session.settled().await?;
                     let _ = self.lane.client.exit_status(status).await;
                 }
                 Item::Close => {
@@ -216,7 +206,7 @@ impl<'l, 'c> Sftp<'l, 'c> {
             passes.extend_from_slice(packet);
         }
         if !passes.is_empty() {
-            self.tell(passes).await;
+            self.tell(passes).await?;
         }
         Ok(Ok(()))
     }

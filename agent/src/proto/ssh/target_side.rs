@@ -10,7 +10,7 @@ use russh::keys::{Certificate, PublicKey, PublicKeyOrCertificate};
 use russh::{Channel, ChannelId, Error, Sig};
 use tokio::sync::mpsc;
 
-use super::ask::{Ask, Opening};
+use super::ask::{Accepted, Ask};
 use super::queue::{Half, Item};
 
 /// A key with which a host has proven itself.
@@ -57,10 +57,10 @@ impl TargetSide {
         Ok(())
     }
 
-    async fn accepted(&self, opening: Opening, channel: Channel<Msg>, reply: ChannelOpenHandle) -> Result<(), Error> {
+    async fn accepted(&self, accepted: Accepted, channel: Channel<Msg>, reply: ChannelOpenHandle) -> Result<(), Error> {
         let Some(inbox) = self.half.open(channel.id().number()) else { return Ok(()) };
         let (_, channel) = channel.split();
-        self.asks.send(Ask::Accepted { opening, channel, inbox, reply }).await.map_err(|_| Error::Disconnect)
+        self.asks.send(Ask::Accepted { accepted, channel, inbox, reply }).await.map_err(|_| Error::Disconnect)
     }
 }
 
@@ -138,12 +138,12 @@ impl Handler for TargetSide {
         reply: ChannelOpenHandle,
         _session: &mut Session,
     ) -> Result<(), Error> {
-        let opening = Opening::Tcp {
+        let accepted = Accepted {
             host: connected_address.to_owned(),
             port: connected_port,
             from: (originator_address.to_owned(), originator_port),
         };
-        self.accepted(opening, channel, reply).await
+        self.accepted(accepted, channel, reply).await
     }
 
     // Nobody has asked for any of these: they are refused by being dropped.

@@ -1,12 +1,16 @@
 //! What commands, shells and forwards come to in the neutral set of events.
 //!
-//! Values only. Never decides and never records.
+//! Values only: each text in the form that policies see, and in the one that is recorded. Never decides and never records.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::net::Ipv6Addr;
 
 use crewtap_core::action::{Action, Fact, Facts, Verb};
 use crewtap_core::bodies::{Part, Request, Response};
 use crewtap_core::limits::FACT_TEXT_MAX;
+use crewtap_core::mask::argv::{Redacted, redact};
+use crewtap_core::mask::digest::DigestKey;
 use crewtap_core::wire::ssh::words::{ANYTHING, words};
 use russh::Sig;
 
@@ -19,64 +23,136 @@ const UNPARSED: &str = "UNPARSED";
 /// Bytes of a command that are its line in a list.
 const SUBJECT_BYTES_MAX: usize = 1024;
 
+/// What stands before the address at which a target listens for its client.
+pub(super) const LISTEN: &str = "listen:";
+
+/// What stands before the address that a target has accepted a connection from.
+pub(super) const FROM: &str = "from:";
+
 /// What is asked for on a channel.
 pub(super) struct Asked {
     pub(super) action: Action,
     verb: &'static str,
     /// What would run.
-    text: Vec<u8>,
+    text: Text,
     /// What else makes a difference to it, in lines: who, in which terminal, with which variables.
-    around: String,
+    around: Text,
+    /// Facts that are recorded in another form than policy sees.
+    shown: Facts,
+}
+
+/// A text, and the form of it that may be written down and shown: without credentials.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Text {
+    clear: Vec<u8>,
+    shown: Vec<u8>,
+}
+
+impl Text {
+    /// A command for a shell.
+    fn command(clear: &[u8], key: &DigestKey) -> Self {
+        let script = ["sh", "-c"].map(str::to_owned).into_iter().chain([String::from_utf8_lossy(clear).into_owned()]);
+        let Redacted { argv, count, .. } = redact(&script.collect::<Vec<_>>(), &|value| key.digest(value));
+        let hidden = argv.into_iter().next_back().filter(|_| count > 0).map(String::into_bytes);
+        Self { clear: clear.to_vec(), shown: hidden.unwrap_or_else(|| clear.to_vec()) }
+    }
+
+    fn plain(clear: Vec<u8>) -> Self {
+        Self { shown: clear.clone(), clear }
+    }
+
+    /// A line with a variable.
+    pub(super) fn variable(name: &str, value: &str, key: &DigestKey) -> Self {
+        let line = format!("{name}={value}");
+        let shown = redact(std::slice::from_ref(&line), &|value| key.digest(value)).argv.concat();
+        Self { clear: line.into_bytes(), shown: shown.into_bytes() }
+    }
+
+    /// As it may be shown.
+    pub(super) fn shown(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(&self.shown)
+    }
+
+    /// Another one behind it, as a line.
+    pub(super) fn push(&mut self, line: &Self) {
+        for (to, from) in [(&mut self.clear, &line.clear), (&mut self.shown, &line.shown)] {
+            to.extend_from_slice(from);
+            to.push(b'\n');
+        }
+    }
+
+    /// Bytes that it holds.
+    pub(super) fn len(&self) -> usize {
+        self.clear.len() + self.shown.len()
+    }
+}
+
+/// What policies see of a command: its text, and its words.
+fn facts_of(command: &[u8]) -> Facts {
+    let (command, argv) = match std::str::from_utf8(command) {
+        Ok(text) if text.len() <= FACT_TEXT_MAX => (text.to_owned(), words(command)),
+        _ => (UNPARSED.to_owned(), BTreeSet::from([ANYTHING.to_owned()])),
+    };
+    Facts::from([("command".to_owned(), Fact::Text(command)), ("argv".to_owned(), Fact::Set(argv))])
 }
 
 impl Asked {
-    /// A command, a shell or a subsystem.
-    pub(super) fn start(start: &Start, terminal: Option<&Terminal>, (user, variables): (&str, &str)) -> Self {
+    /// A command, a shell or a subsystem; `user` has set `variables`.
+    pub(super) fn start(
+        start: &Start,
+        terminal: Option<&Terminal>,
+        (user, variables): (&str, &Text),
+        key: &DigestKey,
+    ) -> Self {
         let (verb, policy, text) = match start {
-            Start::Exec(command) => ("EXEC", Verb::Exec, command.clone()),
-            Start::Shell => ("SHELL", Verb::Shell, Vec::new()),
+            Start::Exec(command) => ("EXEC", Verb::Exec, Text::command(command, key)),
+            Start::Shell => ("SHELL", Verb::Shell, Text::default()),
             // A program behind a name that the server chooses.
-            Start::Subsystem(name) => ("SUBSYSTEM", Verb::Exec, format!("subsystem:{name}").into_bytes()),
+            Start::Subsystem(name) => ("SUBSYSTEM", Verb::Exec, Text::plain(format!("subsystem:{name}").into_bytes())),
         };
         let mut facts = Facts::from([("user".to_owned(), Fact::Text(user.to_owned()))]);
+        let mut shown = Facts::default();
         if policy == Verb::Exec {
-            let (command, argv) = match std::str::from_utf8(&text) {
-                Ok(command) if text.len() <= FACT_TEXT_MAX => (command.to_owned(), words(&text)),
-                _ => (UNPARSED.to_owned(), BTreeSet::from([ANYTHING.to_owned()])),
-            };
-            facts.insert("command".into(), Fact::Text(command));
-            facts.insert("argv".into(), Fact::Set(argv));
+            facts.extend(facts_of(&text.clear));
+            if text.shown != text.clear {
+                shown = facts_of(&text.shown);
+            }
         }
-        let around = format!("user {user}\nterminal {}\n{variables}", terminal.is_some());
+        let mut around = Text::plain(format!("user {user}\nterminal {}", terminal.is_some()).into_bytes());
+        around.push(&Text::default());
+        around.clear.extend_from_slice(&variables.clear);
+        around.shown.extend_from_slice(&variables.shown);
         if let Some(terminal) = terminal {
             let size = format!("{} {}x{}", terminal.term, terminal.size.columns, terminal.size.rows);
             facts.insert("terminal".into(), Fact::Text(size));
         }
-        let subject = if text.is_empty() { format!("a shell as {user}") } else { one_line(&text) };
-        Self { action: Action { verb: policy, subject, facts }, verb, text, around }
+        let subject = if text.clear.is_empty() { format!("a shell as {user}") } else { one_line(&text.shown) };
+        Self { action: Action { verb: policy, subject, facts }, verb, text, around, shown }
     }
 
-    /// A connection through the other host, to `host` and `port`; `verb`: how it comes about.
-    pub(super) fn forward(verb: &'static str, host: &str, port: u32, user: &str) -> Self {
-        let (whole, host) = (host, one_line(host.as_bytes()));
-        let label = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+    /// A connection through the other host, to `host` and `port`; `verb`: how it comes about. A socket in the file system has none.
+    pub(super) fn forward(verb: &'static str, host: &str, port: Option<u32>, user: &str) -> Self {
+        let line = one_line(host.as_bytes());
+        let bare = line.trim_start_matches(LISTEN).trim_start_matches(FROM);
+        let line = if bare.parse::<Ipv6Addr>().is_ok() { line.replace(bare, &format!("[{bare}]")) } else { line };
+        let label = port.map(|port| format!("{line}:{port}")).unwrap_or(line);
+        // Too long for a name is none that a policy could mean.
+        let to_host = if host.len() > SUBJECT_BYTES_MAX { UNPARSED } else { host };
+        let port = port.unwrap_or_default();
         let facts = Facts::from([
             ("user".to_owned(), Fact::Text(user.to_owned())),
-            // Too long for a name is none that a policy could mean.
-            (
-                "to_host".to_owned(),
-                Fact::Text(if whole.len() > SUBJECT_BYTES_MAX { UNPARSED.to_owned() } else { whole.to_owned() }),
-            ),
+            ("to_host".to_owned(), Fact::Text(to_host.to_owned())),
             ("to_port".to_owned(), Fact::Int(port.into())),
         ]);
-        let text = format!("{verb} {port} {whole}").into_bytes();
-        let around = format!("user {user}\n");
-        Self { action: Action { verb: Verb::Forward, subject: label, facts }, verb, text, around }
+        let text = Text::plain(format!("{verb} {port} {host}").into_bytes());
+        let around = Text::plain(format!("user {user}\n").into_bytes());
+        let action = Action { verb: Verb::Forward, subject: label, facts };
+        Self { action, verb, text, around, shown: Facts::default() }
     }
 
     /// For the record, with its payload: the text in lines of its own, before what the client types.
     pub(super) fn request(&self) -> (Request, Vec<u8>) {
-        let mut payload = self.text.clone();
+        let mut payload = self.text.shown.clone();
         payload.push(b'\n');
         let part = Part {
             name: "command".into(),
@@ -85,21 +161,18 @@ impl Asked {
             coding: None,
             follows: false,
         };
-        let request = Request {
-            verb: self.verb.into(),
-            subject: self.action.subject.clone(),
-            facts: self.action.facts.clone(),
-            parts: vec![part],
-            ..Request::default()
-        };
-        (request, payload)
+        let mut facts = self.action.facts.clone();
+        facts.extend(self.shown.clone());
+        let subject = self.action.subject.clone();
+        (Request { verb: self.verb.into(), subject, facts, parts: vec![part], ..Request::default() }, payload)
     }
 
     /// What a human would look at.
     pub(super) fn content(&self) -> Content<'_> {
-        let clear = [&self.text, b"\0".as_slice(), self.around.as_bytes()].concat();
-        let shown = [&self.text, b"\n\n".as_slice(), self.around.as_bytes()].concat();
-        Content { clear: clear.into(), shown: shown.into(), media_type: "text/plain".into() }
+        let clear = [&*self.text.clear, b"\0", &*self.around.clear].concat();
+        let shown = [&*self.text.shown, b"\n\n", &*self.around.shown].concat();
+        let (media_type, facts) = ("text/plain".into(), self.shown.clone());
+        Content { clear: clear.into(), shown: shown.into(), media_type, facts }
     }
 }
 

@@ -14,7 +14,8 @@ pub(super) fn words(script: &str, at: usize, argument: usize) -> Vec<Word<'_>> {
         let text = script.get(from..to).unwrap_or_default();
         let inner = ['"', '\''].into_iter().find_map(|mark| text.strip_prefix(mark)?.strip_suffix(mark));
         let (text, skipped) = inner.map_or((text, 0), |inner| (inner, 1));
-        words.push(Word { text, at: at + from + skipped, argument, whole: false });
+        // What quotes hold together is one argument, blanks and all.
+        words.push(Word { text, at: at + from + skipped, argument, whole: skipped > 0 });
     };
     for (index, letter) in script.char_indices() {
         let skip = std::mem::take(&mut escaped);

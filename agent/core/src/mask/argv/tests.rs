@@ -70,6 +70,8 @@ fn credentials_are_replaced_where_programs_take_them() {
         (&["docker", "login", "-p", "x", "reg"], &["docker", "login", "-p", "[redacted:option:1:D]", "reg"]),
         (&["redis-cli", "-a", "x", "ping"], &["redis-cli", "-a", "[redacted:option:1:D]", "ping"]),
         (&["ssh", "host", "mysql -pabc db"], &["ssh", "host", "mysql -p[redacted:option:3:D] db"]),
+        (&["sh", "-c", "ssh host 'mysql -pabc db'"], &["sh", "-c", "ssh host 'mysql -p[redacted:option:3:D] db'"]),
+        (&["sh", "-c", "x --password 'a b' c"], &["sh", "-c", "x --password '[redacted:option:3:D]' c"]),
     ];
     for (words, expected) in cases {
         assert_eq!(shown(words), *expected, "{words:?}");

@@ -55,7 +55,7 @@ fn in_url(view: View<'_>, at: usize) -> Outcome {
     Ok(found.map(|end| Found::whole(start, end)))
 }
 
-/// `password=…`
+/// `password=…`, and `PASSWORD '…'` as SQL has it.
 fn named(view: View<'_>, at: usize) -> Outcome {
     let mut behind = None;
     for name in NAMES {
@@ -68,19 +68,11 @@ fn named(view: View<'_>, at: usize) -> Outcome {
     let behind = view.run(behind, 2, |byte| matches!(byte, b'"' | b'\'' | b']'))?;
     let equals = view.run(behind, 2, |byte| byte == b' ')?;
     if view.at(equals)? != Some(b'=') {
-        return Ok(None);
+        return if equals > behind && view.at(equals)? == Some(b'\'') { quoted(view, equals, b'\'') } else { Ok(None) };
     }
     let start = view.run(equals + 1, 2, |byte| byte == b' ')?;
     if let Some(quote @ (b'\'' | b'"')) = view.at(start)? {
-        let mut end = start + 1;
-        while end - start <= PASSWORD_MAX
-            && let Some(byte) = view.at(end)?.filter(|byte| *byte != quote && *byte != b'\n')
-        {
-            end += if byte == b'\\' { 2 } else { 1 };
-        }
-        let value = view.slice(start + 1, end);
-        let found = view.at(end)? == Some(quote) && !stands_for_one(value);
-        return Ok(found.then(|| Found::whole(start + 1, end)));
+        return quoted(view, start, quote);
     }
     if let Some(open @ (b'{' | b'[' | b'<')) = view.at(start)?
         && let Some(found) = wrapped(view, start, open)?
@@ -96,6 +88,24 @@ fn named(view: View<'_>, at: usize) -> Outcome {
         return Ok(None);
     }
     view.grown(start, looked, is_value)
+}
+
+/// `'…'` behind a name.
+fn quoted(view: View<'_>, start: usize, quote: u8) -> Outcome {
+    let mut end = start + 1;
+    while end - start <= PASSWORD_MAX
+        && let Some(byte) = view.at(end)?.filter(|byte| *byte != b'\n')
+    {
+        // SQL doubles a quote that belongs to the text, most others escape it.
+        let is_double = byte == quote && view.at(end + 1)? == Some(quote) && end > start + 1;
+        if byte == quote && !is_double {
+            break;
+        }
+        end += if byte == b'\\' || is_double { 2 } else { 1 };
+    }
+    let value = view.slice(start + 1, end);
+    let found = view.at(end)? == Some(quote) && !stands_for_one(value);
+    Ok(found.then(|| Found::whole(start + 1, end)))
 }
 
 /// `{…}` as ODBC has it, and `[…]` and `<…>` of people: what has a digit, and is no code, is a value and no name for one.
@@ -139,9 +149,24 @@ const fn is_userinfo(byte: u8) -> bool {
 }
 
 /// Whether a text is empty, a variable, or stars.
+/// What is left of a credential already, in or without its brackets (see `mask::argv`): its digest must stay.
+fn is_redacted(text: &[u8]) -> bool {
+    let text = text.strip_prefix(b"[").and_then(|text| text.strip_suffix(b"]")).unwrap_or(text);
+    let mut parts = text.split(|byte| *byte == b':');
+    let mut next =
+        |is_such: fn(&u8) -> bool| parts.next().is_some_and(|part| !part.is_empty() && part.iter().all(is_such));
+    text.starts_with(b"redacted:")
+        && next(u8::is_ascii_lowercase)
+        && next(|byte| byte.is_ascii_lowercase() || *byte == b'-')
+        && next(u8::is_ascii_digit)
+        && next(|byte| byte.is_ascii_digit() || matches!(byte, b'a'..=b'f'))
+        && parts.next().is_none()
+}
+
 fn stands_for_one(text: &[u8]) -> bool {
     let wrapped = |open: &[u8], close: &[u8]| text.starts_with(open) && text.ends_with(close);
     text.is_empty()
+        || is_redacted(text)
         || text == b"{"
         || wrapped(b"{", b"}")
         || wrapped(b"${", b"}")

@@ -117,6 +117,9 @@ fn finds_what_is_on_by_default() {
     found("postgres://me:s3cr3t@db.example/x", "s3cr3t");
     found("postgres://me:p@ss@db.example/x", "p@ss");
     found("host=db password=s3cr3t dbname=x", "s3cr3t");
+    found("ALTER ROLE crew PASSWORD 's3cr3t';", "s3cr3t");
+    found("ALTER ROLE crew PASSWORD 'it''s one' VALID UNTIL 'x'", "it''s one");
+    found("create user x with encrypted password 'a b';", "a b");
     found("Server=db;Pwd=s3cr3t;Database=x", "s3cr3t");
 }
 
@@ -148,6 +151,10 @@ fn passes_over_what_only_looks_alike() {
         "password=${DB_PASSWORD}",
         "password=getpass()",
         "if password == other",
+        "ALTER ROLE crew PASSWORD NULL",
+        "your password 's not right",
+        "password=[redacted:assignment:13:b71181b294fe2b1745d52f92695647df]",
+        "postgres://me:[redacted:url:6:b71181b294fe2b1745d52f92695647df]@db/x",
         "eyJmb28iOiJiYXIifQ.eyJmb28iOiJiYXIifQ.x",
     ] {
         assert_eq!(values(&detectors, field), Vec::<&str>::new(), "{field}");

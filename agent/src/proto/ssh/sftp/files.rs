@@ -81,6 +81,8 @@ impl Pending {
 /// See the module.
 pub(super) struct Files<'l, 'c> {
     lane: &'l Lane<'c>,
+    /// Content of one file that is recorded each way, in bytes.
+    content_max: usize,
     open: RefCell<HashMap<Vec<u8>, Open>>,
     pending: RefCell<HashMap<u32, Pending>>,
     /// Where relative paths begin, as the target has said.
@@ -91,8 +93,10 @@ pub(super) struct Files<'l, 'c> {
 
 impl<'l, 'c> Files<'l, 'c> {
     pub(super) fn new(lane: &'l Lane<'c>) -> Self {
+        let ssh = lane.conversation.session.ground().ssh.as_ref();
         Self {
             lane,
+            content_max: ssh.map_or(SFTP_CONTENT_BYTES, |faces| faces.content_max),
             open: RefCell::default(),
             pending: RefCell::default(),
             home: RefCell::default(),
@@ -314,7 +318,8 @@ impl<'l, 'c> Files<'l, 'c> {
         // The clear bytes tell operation and paths apart, whatever stands in them.
         let parts = [verb.as_bytes()].into_iter().chain(paths.iter().copied()).chain([attributes]);
         let clear = parts.collect::<Vec<_>>().join(&0u8);
-        let content = Content { clear: clear.into(), shown: shown.into(), media_type: "text/plain".into() };
+        let media_type = "text/plain".into();
+        let content = Content { clear: clear.into(), shown: shown.into(), media_type, ..Content::default() };
         Ok(Question { n, actions, content })
     }
 
@@ -333,7 +338,7 @@ impl<'l, 'c> Files<'l, 'c> {
             digest.update(data);
         }
         // As much of it as has passed, wherever in the file it is put.
-        let room = usize::try_from(SFTP_CONTENT_BYTES.saturating_sub(bytes.get())).unwrap_or(usize::MAX);
+        let room = self.content_max.saturating_sub(usize::try_from(bytes.get()).unwrap_or(usize::MAX));
         bytes.set(bytes.get() + data.len() as u64);
         let kept = data.get(..room.min(data.len())).unwrap_or_default();
         let wire = (kept.len() < data.len()).then_some(data.len() as u64);
