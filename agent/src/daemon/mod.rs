@@ -41,7 +41,6 @@ use crate::cli::agent::{Busy, Launch, Life};
 use crate::config::{self, Config, TlsMode};
 use crate::control::launch::{self, Ready};
 use crate::control::{self, Exit, Laid, Peer, Refusal, StartRun, Started, Status, Summary};
-use crate::hostkeys::HostKeys;
 use crate::identity::relying::RelyingParty;
 use crate::identity::store::StoreError;
 use crate::index::{IndexError, Indexer};
@@ -189,11 +188,6 @@ fn harden() -> Result<(), DaemonError> {
 
 type Begun = (Daemon, Events, Arc<Workers>);
 
-fn faces(config: &Config, interceptor: &Interceptor) -> Option<Faces> {
-    let authority = interceptor.authority.clone()?;
-    Some(Faces { authority, hostkeys: HostKeys::new(&config.data_dir), content_max: config.ssh.content_max })
-}
-
 /// Takes the store, loads the kernel side, starts the threads. In this order: only the holder of the store's
 /// lock may touch its pins and its socket.
 fn begin(config: &Config) -> Result<Begun, DaemonError> {
@@ -228,7 +222,7 @@ fn begin(config: &Config) -> Result<Begun, DaemonError> {
         zone: config.zone.clone(),
         holding: Holding { body_max: config.approvals.body_max, http_wait: config.approvals.wait },
         tunnels: Some(Tunnels { carry: proxy::carry, interceptor: interceptor.clone() }),
-        ssh: faces(config, &interceptor),
+        ssh: interceptor.authority.clone().map(|authority| Faces::new(authority, config)),
     }));
     recorder.renew(grounds.now().plan(None).texts);
     let proxy = Arc::new(Proxy {

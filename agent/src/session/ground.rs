@@ -18,6 +18,7 @@ use crewtap_core::policy::catalog::{Catalog, Entry};
 use super::within::Tunnels;
 use crate::authority::Authority;
 use crate::clock::{self, Zone};
+use crate::config::Config;
 use crate::gate::Gate;
 use crate::hostkeys::HostKeys;
 use crate::runs::Run;
@@ -56,6 +57,14 @@ pub struct Faces {
     pub hostkeys: HostKeys,
     /// Content of one file that is recorded each way, in bytes (`ssh.content_max`).
     pub content_max: usize,
+}
+
+impl Faces {
+    /// As they are configured.
+    #[must_use]
+    pub fn new(authority: Arc<Authority>, config: &Config) -> Self {
+        Self { authority, hostkeys: HostKeys::new(&config.data_dir), content_max: config.ssh.content_max }
+    }
 }
 
 /// Masks that are ready, by the catalog's name of a target.
