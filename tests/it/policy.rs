@@ -2,6 +2,7 @@
 //! it.
 
 mod approved;
+mod attempts;
 mod connects;
 mod names;
 mod reload;
