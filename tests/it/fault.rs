@@ -373,10 +373,10 @@ except OSError: print('error', flush=True)";
 }
 
 /// A store on a file system of its own that is small.
-struct SmallDisk(std::path::PathBuf);
+pub(crate) struct SmallDisk(std::path::PathBuf);
 
 impl SmallDisk {
-    fn mount(host: &Host, size: &str) -> Self {
+    pub(crate) fn mount(host: &Host, size: &str) -> Self {
         let at = host.data_dir();
         std::fs::create_dir(&at).unwrap();
         let disk = Self(at);
@@ -384,7 +384,7 @@ impl SmallDisk {
         disk
     }
 
-    fn grow(&self, size: &str) {
+    pub(crate) fn grow(&self, size: &str) {
         self.do_mount(&["-o", &format!("remount,size={size}")]);
     }
 

@@ -4,11 +4,13 @@
 mod client_certificate;
 mod defects;
 mod ends;
-mod ground;
+pub(crate) mod ground;
 mod hello;
+mod injected;
+mod judged;
 mod large;
 mod matrix;
 mod opened;
 mod passed;
-mod pki;
+pub(crate) mod pki;
 mod rejected;

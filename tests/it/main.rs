@@ -3,6 +3,7 @@
 
 mod agent;
 mod approvals;
+mod canary;
 mod catalog;
 mod crew;
 mod digest;

@@ -2,10 +2,12 @@
 //! it.
 
 mod approved;
+mod attempts;
 mod connects;
 mod names;
 mod reload;
 mod statements;
+mod suggested;
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -13,6 +15,7 @@ use std::process::{Command, Output};
 use crewtap_tests::host::Host;
 use serde_json::Value;
 
+use crate::agent::until;
 use crate::rows::Rows;
 
 /// Puts policies into force for the runs of a host that begin from now on, with more lines of configuration.
@@ -41,6 +44,19 @@ pub fn crewtap_run(host: &Host, words: &[&str]) -> Command {
 /// The same to its end.
 pub fn run(host: &Host, words: &[&str]) -> Output {
     crewtap_run(host, words).output().unwrap()
+}
+
+/// A verb of somebody beside the run.
+pub fn crewtap(host: &Host, words: &[&str]) -> Output {
+    host.crewtap(words).output().unwrap()
+}
+
+/// The only question that waits.
+pub fn question(host: &Host) -> Value {
+    until("a question", || {
+        let said = String::from_utf8(crewtap(host, &["approvals", "--json"]).stdout).unwrap();
+        said.lines().next().map(|line| serde_json::from_str(line).unwrap())
+    })
 }
 
 /// Decisions of the last run: verb, subject, effect, and the policies.

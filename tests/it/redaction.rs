@@ -3,6 +3,8 @@
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use crewtap_tests::host::{Host, succeeded};
 use crewtap_tests::peer::Peer;
 
@@ -43,6 +45,40 @@ pub(crate) fn in_store(host: &Host, needle: &str) -> Vec<PathBuf> {
         std::fs::read(path).is_ok_and(|bytes| bytes.windows(needle.len()).any(|window| window == needle.as_bytes()))
     };
     all.into_iter().filter(has).collect()
+}
+
+/// Which of some values stand in the files of the store, capitals or not; compressed segments are unpacked.
+pub(crate) fn found(host: &Host, values: &[String]) -> Vec<String> {
+    let unpacked = "find \"$0\" -type f -print0 | xargs -0 -n1 sh -c 'zstd -dcq <\"$0\" 2>/dev/null || cat \"$0\"'";
+    let mut search = std::process::Command::new("sh");
+    search.args(["-c", &format!("{unpacked} | grep -aoiF \"$@\" | sort -u")]).arg(host.data_dir());
+    let output = search.args(values.iter().flat_map(|value| ["-e", value])).env("LC_ALL", "C").output().unwrap();
+    succeeded(&output).lines().map(str::to_owned).collect()
+}
+
+/// Whether a value stands in any file of the store.
+pub(crate) fn holds(host: &Host, value: &str) -> bool {
+    !found(host, &[value.to_owned()]).is_empty()
+}
+
+/// Every form in which a reader could still make out a secret: as it is, in a URL, in hexadecimal digits, in base64 wherever it
+/// begins, and its longest word.
+pub(crate) fn forms(secret: &str) -> Vec<String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-._~".contains(c);
+    let escaped = |c: char| if plain(c) { c.to_string() } else { format!("%{:02X}", u32::from(c)) };
+    let word = secret.split(|c: char| !c.is_ascii_alphanumeric()).max_by_key(|word| word.len()).unwrap();
+    let mut forms = vec![secret.to_owned(), secret.chars().map(escaped).collect(), word.to_owned()];
+    forms.extend([secret, word].map(|text| crewtap_core::view::hexadecimal(text.as_bytes())));
+    for shift in 0..3 {
+        // Letters that other bytes around it would change are left out.
+        let shifted = [&[0; 2][..shift], secret.as_bytes()].concat();
+        let whole = shifted.len() / 3 * 4;
+        let begin = [0, 2, 3][shift];
+        for coded in [STANDARD_NO_PAD.encode(&shifted), URL_SAFE_NO_PAD.encode(&shifted)] {
+            forms.push(coded[begin..whole].to_owned());
+        }
+    }
+    forms
 }
 
 /// What the record shows of a head differs from what was sent only where secrets were.

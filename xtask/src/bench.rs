@@ -42,6 +42,8 @@ enum Arms {
     Http,
     /// PostgreSQL beside pgbouncer
     Postgres,
+    /// PostgreSQL under a hundred policies, beside mode record
+    Ruled,
     /// The journal by itself
     Journal,
     /// Policy by itself
@@ -96,6 +98,9 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     }
     if wanted(Arms::Postgres) {
         postgres::measure(&mut Place::make()?, options.rounds, &mut lines)?;
+    }
+    if wanted(Arms::Ruled) {
+        postgres::ruled::measure(&mut Place::make()?, options.rounds, &mut lines)?;
     }
     if wanted(Arms::Journal) {
         journal(&mut lines)?;

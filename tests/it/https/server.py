@@ -101,7 +101,7 @@ def api(connection, server):
             self.note(body)
             if self.headers.get("Host", "").startswith("sts."):
                 return self.send("text/xml", IDENTITY)
-            answer = model_answer(self.path, json.loads(body)) or {"text": "answer to " + body}
+            answer = model_answer(self.path.partition("?")[0], json.loads(body)) or {"text": "answer to " + body}
             return self.send("application/json", json.dumps(answer))
 
         def do_GET(self):
@@ -110,6 +110,8 @@ def api(connection, server):
                 return self.web_socket()
             if self.path.startswith("/say/"):
                 return self.send("text/plain", "answer to " + self.path.removeprefix("/say/"))
+            if self.path.startswith("/mirror/"):
+                return self.send("application/json", json.dumps({"path": self.path, "headers": self.headers.items()}))
             return super().do_GET()
 
         def send(self, media, text):
@@ -136,12 +138,25 @@ def api(connection, server):
             self.rfile.read(1)
 
         def note(self, body):
-            note(server, {"method": self.command, "host": self.headers.get("Host"), "path": self.path, "body": body})
+            note(server, {"method": self.command, "host": self.headers.get("Host"), "path": self.path, "body": body,
+                          "headers": {name.lower(): value for name, value in self.headers.items()}})
 
         def log_message(self, *_):
             pass
 
     Answers(connection, connection.getpeername(), None)
+
+
+def kv(connection, server):
+    """A secret of a store with the interface of Vault's KV version 2, for who has its token."""
+    lines = connection.makefile("rb")
+    asked = [line for line in iter(lambda: lines.readline().strip(), b"")]
+    may = ("x-vault-token: " + server["token"]).encode() in asked
+    note(server, {"asked": asked[0].decode() if asked else "", "may": may})
+    answer = json.dumps({"data": {"data": {"key": server["secret"]}, "metadata": {"version": 1}}}) if may else "{}"
+    status = "200 OK" if may else "403 Forbidden"
+    connection.sendall(f"HTTP/1.1 {status}\r\nContent-Length: {len(answer)}\r\nConnection: close\r\n\r\n{answer}".encode())
+    ended(connection)
 
 
 def bulk(connection, server):
@@ -218,7 +233,7 @@ def ended(connection):
         pass
 
 
-TALKS = {talk.__name__: talk for talk in (web, api, bulk, greets, echo, cut, whole, after_end)}
+TALKS = {talk.__name__: talk for talk in (web, api, kv, bulk, greets, echo, cut, whole, after_end)}
 
 
 def serve(server, listener):

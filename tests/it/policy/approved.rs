@@ -3,13 +3,10 @@
 use std::process::Child;
 use std::process::Stdio;
 
+use super::{crewtap, crewtap_run, decisions, question, rule, write};
+use crate::postgres::captured::{Captured, plain, python};
 use crewtap_tests::host::{Host, succeeded, text};
 use crewtap_tests::postgres::Release;
-use serde_json::Value;
-
-use super::{crewtap_run, decisions, rule, write};
-use crate::agent::until;
-use crate::postgres::captured::{Captured, plain, python};
 
 const POLICIES: &str = "@id(\"all\")\npermit (principal, action, resource);\n\
     @id(\"deletes\")\n@approval(\"os:root\")\nforbid (principal, action == Action::\"query\", resource)\n\
@@ -30,19 +27,6 @@ with psycopg.connect(sys.argv[1], autocommit=True) as connection:
 
 /// Whoever has started a run as root is root for whoever approves, too: four eyes would never agree here.
 const TWO_EYES: &str = "[approvals]\nfour_eyes = false";
-
-fn crewtap(host: &Host, words: &[&str]) -> std::process::Output {
-    host.crewtap(words).output().unwrap()
-}
-
-/// The only question that waits.
-fn question(host: &Host) -> Value {
-    until("a question", || {
-        let output = crewtap(host, &["approvals", "--json"]);
-        let said = String::from_utf8(output.stdout).unwrap();
-        said.lines().next().map(|line| serde_json::from_str(line).unwrap())
-    })
-}
 
 fn captured(more: &str) -> Captured {
     let captured = Captured::new();

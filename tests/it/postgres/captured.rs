@@ -25,7 +25,11 @@ pub struct Captured {
 
 impl Captured {
     pub fn new() -> Self {
-        let host = Host::new();
+        Self::on(Host::new())
+    }
+
+    /// The same on a host that is there.
+    pub fn on(host: Host) -> Self {
         let certificates = Certificates::new(&host.path("certificates"));
         let shown = certificates.leaf("pg.target.test", "sha256");
         let captured = Self { host, certificates, shown };

@@ -4,6 +4,8 @@
 //! came to is a table on standard error. What it costs to start a run is measured apart, and taken off. There is no arm of
 //! crewtap without decoding: the driver of a connection cannot be chosen.
 
+pub(super) mod ruled;
+
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;

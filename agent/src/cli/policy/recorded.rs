@@ -331,6 +331,9 @@ fn action(request: &Request, target: &Target, body: Option<Vec<u8>>) -> Option<(
     }
     let method = text(&facts, "method")?.to_ascii_uppercase();
     facts.insert("method".into(), Fact::Text(method));
+    if let Some(Fact::Set(unclear)) = facts.remove("unclear") {
+        facts.extend(unclear.into_iter().map(|name| (name, Fact::Text("UNPARSED".into()))));
+    }
     for name in ["path", "raw_path"] {
         facts.entry(name.into()).or_insert_with(|| Fact::Text("UNPARSED".into()));
     }

@@ -229,6 +229,34 @@ fn what_is_suggested_passes_nothing_else() {
     assert!(told.contains("no policy permits it"), "{told}");
 }
 
+/// What the live path calls UNPARSED, and what it asks of a log-in, is asked of new policies too.
+#[test]
+fn what_servers_could_take_from_fields_and_what_a_log_in_sets_is_judged_again() {
+    let mut story = Story::begin();
+    let database = story.recorded("127.9.0.2:5432", None, "postgres");
+    let sets = statement(&["SET", "SET_ROLE"], &[], false).facts;
+    let login = Request { verb: "LOGIN".into(), subject: "crew to orders".into(), facts: sets, ..Request::default() };
+    story.exchange(database, login, None, b"");
+    let web = story.recorded("127.9.0.3:80", Some("api.example"), "http");
+    for unclear in [&["method"][..], &["path"], &["method", "path"]] {
+        story.exchange(web, request("GET", "/v1/items", &[("unclear", set(unclear))]), None, b"");
+    }
+    let (_dir, store) = store_of(&story.end());
+    let plain = "permit(principal, action == Action::\"connect\", resource);\n\
+        permit(principal, action == Action::\"query\", resource) when { [\"SET\"].containsAll(context.kinds) };\n\
+        permit(principal, action == Action::\"http_request\", resource)\n\
+        when { context.method == \"GET\" && context.path == \"/v1/items\" };";
+    let (same, told) = tried(&store, &rules(plain), &UTC);
+    assert!(!same);
+    assert!(told.contains("6 verdicts in 1 run by") && told.contains("4 would differ (allow -> deny 4)"), "{told}");
+    let suggested = suggested(&store);
+    for part in ["\"SET_ROLE\"", "context.method == \"UNPARSED\"", "NOTE: some of it was not understood"] {
+        assert!(suggested.contains(part), "{part} is not in\n{suggested}");
+    }
+    let (same, told) = tried(&store, &rules(&suggested), &UTC);
+    assert!(same, "{told}\n{suggested}");
+}
+
 fn asked(verb: &str, facts: Facts, verdict: Verdict) -> Decided {
     let resource = Resource { id: "orders-db".into(), tags: vec!["prod".into()] };
     let mut all = facts;

@@ -3,6 +3,7 @@
 //! Everything that is written here has its credentials hidden: the words are taken from the redacted head.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use crewtap_core::action::{Action, Fact, Facts, Verb};
 use crewtap_core::bodies::{Chunk, Classified, Note, Part, Request, Response};
@@ -82,6 +83,10 @@ impl<'s> Teller<'s> {
         if let Some(kind) = head.fields.get("content-type") {
             fact("content_type", media_type(kind));
         }
+        let unclear = unclear(head);
+        if !unclear.is_empty() {
+            facts.insert("unclear".into(), Fact::Set(unclear));
+        }
         let unread = || format!("{}://{}", self.scheme, self.default_host);
         let subject = cut(safe.map_or_else(unread, |safe| safe.url(self.scheme, &self.default_host)));
         (subject, facts)
@@ -92,15 +97,10 @@ impl<'s> Teller<'s> {
         let shown = shown_head(bytes, self.key);
         let (subject, mut facts) = self.described(head, bytes, &shown);
         facts.remove("claimed_host");
-        let mut fact = |name: &str, value: String| facts.insert(name.into(), Fact::Text(value));
-        // Servers are known that take a method in small letters, and others that take another one from a field.
-        let overridden = METHOD_FIELDS.iter().any(|name| head.fields.get(name).is_some());
-        fact("method", if overridden { UNPARSED.into() } else { head.method.to_ascii_uppercase() });
-        if head.fields.all("content-type").count() > 1 {
-            fact("content_type", UNPARSED.into());
-        }
-        if PATH_FIELDS.iter().any(|name| head.fields.get(name).is_some()) {
-            fact("path", UNPARSED.into());
+        // Servers are known that take a method in small letters.
+        facts.insert("method".into(), Fact::Text(head.method.to_ascii_uppercase()));
+        if let Some(Fact::Set(unclear)) = facts.remove("unclear") {
+            facts.extend(unclear.into_iter().map(|name| (name, Fact::Text(UNPARSED.into()))));
         }
         for name in ["path", "raw_path"] {
             facts.entry(name.into()).or_insert_with(|| Fact::Text(UNPARSED.into()));
@@ -251,6 +251,17 @@ fn tell(exchange: u32, body: impl Into<Body>, shown: Shown, told: &mut Vec<Told<
     if let Some(masked) = masked {
         told.push(Told { exchange, body: masked.into(), payload: Cow::Borrowed(b"") });
     }
+}
+
+/// Facts that a server could take from somewhere else than we do: on record, so that who judges the request later knows it too.
+fn unclear(head: &RequestHead<'_>) -> BTreeSet<String> {
+    let has = |names: &[&str]| names.iter().any(|name| head.fields.get(name).is_some());
+    let all = [
+        ("method", has(METHOD_FIELDS)),
+        ("path", has(PATH_FIELDS)),
+        ("content_type", head.fields.all("content-type").nth(1).is_some()),
+    ];
+    all.into_iter().filter(|(_, unclear)| *unclear).map(|(name, _)| name.to_owned()).collect()
 }
 
 fn parts(shown: &[u8], length: Length, fields: &Fields<'_>) -> Vec<Part> {

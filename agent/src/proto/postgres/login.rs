@@ -81,6 +81,10 @@ impl<'s> Account<'s> {
             facts.insert("asked".into(), Fact::Text(format!("{claimed} to {of}")));
         }
         settings::all(asked).and_then(|all| facts.insert("settings".into(), all));
+        // What policy is asked of it, or would be: so that it can be judged again where nobody was asked.
+        if let Some((action, _)) = settings::action(startup, &Facts::new()) {
+            facts.extend(action.facts);
+        }
         let shown = self.redactor.feed(packet);
         let request = Request {
             verb: "LOGIN".into(),
