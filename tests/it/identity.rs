@@ -2,6 +2,7 @@
 //! agent.
 
 mod approvers;
+mod clusters;
 mod lives;
 mod logins;
 
@@ -106,9 +107,10 @@ impl Desk {
         let browser = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/oidc/browser.py");
         let (program, config, store) = (crewtap(), self.config(), self.host.data_dir());
         let prelude = format!(
-            "crewtap() {{ '{}' --config '{}' --data-dir '{}' \"$@\"; }}\nlogin() {{\n  out=$(mktemp)\n  crewtap login 2>\"$out\" & pid=$!\n  \
-             until url=$(grep -m1 ^http \"$out\"); do kill -0 $pid || break; sleep 0.05; done\n  \
-             python3 '{browser}' \"$url\" login=$1 password=wonder >/dev/null\n  wait $pid\n  status=$?\n  cat \"$out\" >&2; rm \"$out\"\n  return $status\n}}\n",
+            "crewtap() {{ '{}' --config '{}' --data-dir '{}' \"$@\"; }}\nlogin() {{\n  said=$(mktemp -u); mkfifo \"$said\"\n  \
+             crewtap login 2>\"$said\" & pid=$!\n  exec 9<\"$said\"; rm \"$said\"\n  \
+             while read -r line <&9; do echo \"$line\" >&2; case $line in http*) break;; esac; done\n  \
+             python3 '{browser}' \"$line\" login=$1 password=wonder >/dev/null\n  cat <&9 >&2; wait $pid\n}}\n",
             program.display(),
             config.display(),
             store.display(),

@@ -3,6 +3,7 @@
 //! Owns the page that the browser comes back to, on loopback. Never sees a token: the agent redeems the code, and binds the
 //! login to what the kernel says of this process.
 
+mod browser;
 mod page;
 
 use std::net::{Ipv4Addr, TcpListener};
@@ -28,7 +29,7 @@ const GROUPS_TOLD: usize = 8;
 /// Log in at an identity provider
 ///
 /// Runs, approvals and overrides from this login session of the host then carry that person. The browser comes back to an
-/// address of this host's loopback; without a browser here, --device shows a code to be typed elsewhere.
+/// address of this host's loopback, and only that of the user who logs in may; without a browser here, --device shows a code to be typed elsewhere.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:\n  \
     sudo crewtap login\n  \
@@ -41,6 +42,9 @@ pub struct LoginArgs {
     /// Show a code to be typed in a browser elsewhere
     #[arg(long)]
     device: bool,
+    /// Only print the page's address: do not open a browser
+    #[arg(long)]
+    no_browser: bool,
     /// Print who has logged in as JSON
     #[arg(long)]
     json: bool,
@@ -50,7 +54,7 @@ pub(super) fn run(args: &LoginArgs, global: &Global) -> anyhow::Result<ExitCode>
     let config = global.config()?;
     let mut agent = agent(&config, "log in: sudo crewtap login")?;
     let provider = args.issuer.clone();
-    let told = if args.device { by_device(&mut agent, provider) } else { in_browser(&mut agent, &config, provider) };
+    let told = if args.device { by_device(&mut agent, provider) } else { in_browser(&mut agent, &config, args) };
     let told = match told {
         Ok(told) => told,
         Err(error) => match error.downcast::<ClientError>() {
@@ -102,7 +106,8 @@ fn by_device(agent: &mut Client, provider: Option<String>) -> anyhow::Result<Tol
     }
 }
 
-fn in_browser(agent: &mut Client, config: &Config, provider: Option<String>) -> anyhow::Result<Told> {
+fn in_browser(agent: &mut Client, config: &Config, args: &LoginArgs) -> anyhow::Result<Told> {
+    let provider = args.issuer.clone();
     // Which port it is, only the configuration says; which of several providers is meant, the agent.
     let of = config.oidc.iter().find(|one| provider.as_ref().is_none_or(|name| one.name == *name));
     let wanted = of.map_or(0, |one| one.redirect.port);
@@ -112,8 +117,12 @@ fn in_browser(agent: &mut Client, config: &Config, provider: Option<String>) -> 
     let port = listener.local_addr().context("the listener has no address")?.port();
     let begun = begun(agent.identity(Request::Begin { provider, port })?)?;
     eprintln!("crewtap: open this in a browser on this host (or log in with --device):\n{}", safe(&begun.url));
+    let page = page::Page { path: &path, url: &begun.url, users: &begun.users };
+    if !args.no_browser && browser::open(begun.users.first().copied(), &page.start(port)) {
+        eprintln!("crewtap: a browser is asked to open it");
+    }
     let deadline = Instant::now() + Duration::from_secs(begun.waits_s);
-    page::serve(&listener, &path, deadline, |query| {
+    page::serve(&listener, &page, deadline, |query| {
         let finish = Request::Finish { login: begun.login.clone(), query: query.to_owned() };
         match agent.identity(finish) {
             Ok(Reply::LoggedIn { login }) => page::Outcome::Done(Ok(*login)),

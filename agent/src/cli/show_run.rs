@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use crewtap_core::identity::{Basis, Oidc, Way};
+use crewtap_core::identity::{Basis, Kubernetes, Oidc, Way};
 use crewtap_core::run::{Ancestor, Process as Facts};
 use serde::Serialize;
 
@@ -179,8 +179,17 @@ fn vouched_for(oidc: &Oidc, screen: &Screen) -> String {
     let acr = oidc.acr.as_ref().map(|acr| format!(" ({acr})")).unwrap_or_default();
     let login = oidc.login_uid.map(|uid| format!(", login uid {uid}")).unwrap_or_default();
     let sudo = oidc.sudo_user.as_ref().map(|user| format!(", through sudo by {user}")).unwrap_or_default();
+    let pod = oidc.kubernetes.as_ref().map(in_cluster).unwrap_or_default();
     let Oidc { provider, issuer, uid, bound, .. } = oidc;
-    format!("known by {provider} ({issuer}): {how}{by}{acr}; bound to uid {uid}, {bound}{login}{sudo}")
+    format!("known by {provider} ({issuer}): {how}{by}{acr}{pod}; bound to uid {uid}, {bound}{login}{sudo}")
+}
+
+/// Where a cluster has given out the token.
+fn in_cluster(told: &Kubernetes) -> String {
+    let Kubernetes { namespace, service_account, pod, node } = told;
+    let pod = pod.as_ref().map(|pod| format!(", pod {pod}")).unwrap_or_default();
+    let node = node.as_ref().map(|node| format!(" on {node}")).unwrap_or_default();
+    format!(", service account {service_account} of namespace {namespace}{pod}{node}")
 }
 
 /// Parents of a process in one line, nearest first.

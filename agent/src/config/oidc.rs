@@ -12,9 +12,10 @@ use crewtap_core::policy::keys::{self, Fault, Value, one_of, text, texts};
 
 use super::approvals::duration;
 use crate::identity::login::OnExpiry;
+use crate::identity::svid;
 
 /// Keys of `[oidc.NAME]`.
-pub(super) const KEYS: [&str; 19] = [
+pub(super) const KEYS: [&str; 21] = [
     "issuer",
     "client_id",
     "secret",
@@ -25,6 +26,8 @@ pub(super) const KEYS: [&str; 19] = [
     "hd",
     "algorithms",
     "ca",
+    "discovery_token",
+    "jwks_file",
     "audience",
     "redirect",
     "skew",
@@ -80,6 +83,10 @@ pub struct Provider {
     pub algorithms: Vec<String>,
     /// The authority of the provider's certificate; the host's own where none is named.
     pub ca: Option<PathBuf>,
+    /// A file with a token that the provider wants to see before it tells of itself (Kubernetes does).
+    pub discovery_token: Option<PathBuf>,
+    /// A file with the provider's keys, where it tells nothing of itself; for workloads alone.
+    pub jwks_file: Option<PathBuf>,
     /// Audiences that a token may name beside us; that a workload's token must name one of.
     pub audience: Vec<String>,
     /// Where the browser is sent back to on loopback: port (0: any that is free) and path.
@@ -172,6 +179,14 @@ pub fn providers(value: &Value<'_>, beside: &Path) -> Result<Vec<Provider>, Faul
             let what = format!("`oidc.{name}` and `oidc.{}` are the same client of the same issuer", other.name);
             return Err(Fault { at: key.span(), what });
         }
+        // Where both come back to one page, the code of the one could be taken to the other (RFC 9700, 4.4).
+        if let Some(other) =
+            all.iter().find(|other| other.issuer != provider.issuer && other.redirect.path == provider.redirect.path)
+        {
+            let what =
+                format!("`oidc.{name}` and `oidc.{}` have one `redirect`: give each a path of its own", other.name);
+            return Err(Fault { at: key.span(), what });
+        }
         all.push(provider);
     }
     Ok(all)
@@ -196,6 +211,23 @@ fn provider(name: &str, value: &Value<'_>, beside: &Path) -> Result<Provider, Fa
     if by_secret && provider.secret.is_none() {
         return Err(Fault::of(value, format!("`oidc.{name}.workload`: client credentials need `secret`")));
     }
+    let by_file = matches!(&provider.workload, Some(Workload { proof: WorkloadProof::TokenFile(_), .. }));
+    if provider.jwks_file.is_some() && !by_file {
+        let what = "is for workloads alone: it needs [oidc.NAME.workload] with `token_file`";
+        return Err(Fault::of(value, format!("`oidc.{name}.jwks_file` {what}")));
+    }
+    if provider.jwks_file.is_none() && svid::is_domain(&provider) {
+        return Err(Fault::of(
+            value,
+            format!("`oidc.{name}`: a trust domain as issuer needs `jwks_file`, its bundle of keys"),
+        ));
+    }
+    if provider.jwks_file.is_some() && provider.discovery_token.is_some() {
+        return Err(Fault::of(
+            value,
+            format!("`oidc.{name}` has `jwks_file`: nothing is asked for with `discovery_token`"),
+        ));
+    }
     Ok(provider)
 }
 
@@ -213,6 +245,8 @@ impl Provider {
             hd: Vec::new(),
             algorithms: ALGORITHMS.map(str::to_owned).into(),
             ca: None,
+            discovery_token: None,
+            jwks_file: None,
             audience: Vec::new(),
             // Each provider has a path of its own: an answer of the one is none of the other (RFC 9700, 4.4).
             redirect: Redirect { port: 0, path: format!("/oidc/{name}") },
@@ -239,10 +273,14 @@ impl Provider {
             "hd" => self.hd = texts(key, value, |domain| Ok(domain.to_ascii_lowercase()))?,
             "algorithms" => self.algorithms = algorithms(value)?,
             "ca" => self.ca = Some(beside.join(text(key, value)?)),
+            "discovery_token" => self.discovery_token = Some(beside.join(text(key, value)?)),
+            "jwks_file" => self.jwks_file = Some(beside.join(text(key, value)?)),
             "audience" => self.audience = texts(key, value, |audience| Ok(audience.to_owned()))?,
             "redirect" => self.redirect = redirect(value)?,
             "skew" => self.skew = time(key, value, Some(SKEW_MAX))?,
             "lasts" => self.lasts = time(key, value, None)?,
+            // Before each run.
+            "renew" if text(key, value)? == "0s" => self.renew = Duration::ZERO,
             "renew" => self.renew = time(key, value, None)?,
             "max_age" => self.max_age = Some(time(key, value, None)?),
             "name" => self.called = Some(text(key, value)?.to_owned()),
@@ -262,9 +300,17 @@ impl Provider {
     }
 }
 
-/// `https`, or `http` to this host's loopback; no query, no fragment, no credentials.
+/// `https`, or `http` to this host's loopback; no query, no fragment, no credentials. Or a trust domain of SPIFFE.
 fn issuer(value: &Value<'_>) -> Result<String, Fault> {
     let url = text("issuer", value)?;
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_.".contains(&byte);
+    if let Some(domain) = url.strip_prefix("spiffe://") {
+        return match domain {
+            "" => Err(Fault::of(value, "`issuer` names no trust domain")),
+            domain if domain.bytes().all(plain) => Ok(url.to_owned()),
+            _ => Err(Fault::of(value, "`issuer` must be a trust domain alone, such as spiffe://example.org")),
+        };
+    }
     let wrong = |what: &str| Fault::of(value, format!("`issuer` {what}"));
     let parsed = url.parse::<hyper::Uri>().map_err(|_| wrong("is no URL"))?;
     if url.contains(['?', '#', '@']) || url.chars().any(char::is_whitespace) {

@@ -40,12 +40,7 @@ impl Daemon {
 
     /// Renews what living runs carry, as long as it is polled.
     pub(super) async fn keep_logins(&self) {
-        loop {
-            tokio::time::sleep(LOOK_INTERVAL).await;
-            for note in self.relying.keep().await {
-                self.recorder.note("login", note);
-            }
-        }
+        self.relying.keep(LOOK_INTERVAL, |note| self.recorder.note("login", note)).await;
     }
 
     /// Answers one request.

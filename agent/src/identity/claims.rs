@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 
+use crewtap_core::identity::Kubernetes;
 use crewtap_core::limits::{CLAIM_BYTES_MAX, GROUPS_MAX};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -34,6 +35,9 @@ pub struct Person {
     pub amr: Vec<String>,
     /// Authentication context class.
     pub acr: Option<String>,
+    /// Where a workload's token was given out, if a cluster says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubernetes: Option<Kubernetes>,
     /// What its owner should know: groups that are missing.
     #[serde(skip)]
     pub notes: Vec<String>,
@@ -93,8 +97,24 @@ pub fn person(provider: &Provider, token: &Claims, more: Option<&Claims>) -> Res
         auth_time: token.get("auth_time").and_then(Value::as_u64),
         amr: texts(token.get("amr")).unwrap_or_default().into_iter().filter(|one| one.len() <= 64).take(16).collect(),
         acr: text(token, "acr").filter(|acr| acr.len() <= CLAIM_BYTES_MAX),
+        kubernetes: None,
         notes,
         subject,
+    })
+}
+
+/// What a cluster says of whoever it gave a token to; none where it is no token of a cluster.
+#[must_use]
+pub fn kubernetes(token: &Claims) -> Option<Kubernetes> {
+    let told = token.get("kubernetes.io")?;
+    let plain = |text: &&str| !text.is_empty() && text.len() <= CLAIM_BYTES_MAX && !text.chars().any(char::is_control);
+    let text = |value: Option<&Value>| Some(value?.as_str().filter(plain)?.to_owned());
+    let named = |key: &str| text(told.get(key)?.get("name"));
+    Some(Kubernetes {
+        namespace: text(told.get("namespace"))?,
+        service_account: named("serviceaccount")?,
+        pod: named("pod"),
+        node: named("node"),
     })
 }
 

@@ -5,15 +5,20 @@
 
 pub mod caller;
 pub mod claims;
+pub mod document;
+mod file;
 pub mod http;
 pub mod issuer;
 pub mod login;
+mod logins;
 pub mod os;
 pub mod pending;
 pub mod relying;
+mod renewal;
 pub mod requests;
 pub mod session;
 pub mod store;
+pub mod svid;
 pub mod token;
 mod workload;
 

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crewtap_core::id::Ulid;
-use crewtap_core::identity::Way;
+use crewtap_core::identity::{Basis, Way};
 use crewtap_core::limits::{LOGIN_WAIT, LOGINS_PENDING_MAX};
 use openidconnect::core::CoreDeviceAuthorizationResponse;
 use openidconnect::url::form_urlencoded;
@@ -42,6 +42,10 @@ pub struct Begun {
     pub complete: Option<String>,
     /// How long it is waited for, in seconds.
     pub waits_s: u64,
+    /// The users of this host whose browser may answer, as the kernel knows them: who began it, and who logged in here before
+    /// they became that one.
+    #[serde(default)]
+    pub users: Vec<u32>,
 }
 
 /// What became of a browser's answer.
@@ -114,7 +118,8 @@ impl RelyingParty {
         let what = What::Browser(Box::new(asked));
         let pending = Pending { issuer, key, until: Instant::now() + LOGIN_WAIT, strangers: 0, what };
         let login = self.pendings.insert(pending)?.to_string();
-        Ok(Begun { login, provider: name, url, code: None, complete: None, waits_s: LOGIN_WAIT.as_secs() })
+        let (waits_s, users) = (LOGIN_WAIT.as_secs(), users(caller, key));
+        Ok(Begun { login, provider: name, url, code: None, complete: None, waits_s, users })
     }
 
     /// Begins a login on another device.
@@ -132,6 +137,7 @@ impl RelyingParty {
             code: Some(details.user_code().secret().clone()),
             complete: details.verification_uri_complete().map(|url| url.secret().clone()),
             waits_s: waits.as_secs(),
+            users: Vec::new(),
         };
         let asker = issuer.clone();
         let asking = Asking(tokio::task::spawn_local(async move { asker.device_token(&details).await }));
@@ -183,7 +189,7 @@ impl RelyingParty {
 
     /// The code of an answer that is this provider's and no other's.
     async fn code_of(&self, issuer: &Issuer, answer: Answer) -> Result<String, RelyingError> {
-        let metadata = issuer.metadata().await?;
+        let document = issuer.document().await?;
         let name = issuer.config.name.clone();
         match answer.iss {
             Some(iss) if iss != issuer.config.issuer => {
@@ -192,7 +198,7 @@ impl RelyingParty {
                     iss.escape_default()
                 )));
             }
-            None if metadata.additional_metadata().authorization_response_iss_parameter_supported => {
+            None if document.authorization_response_iss_parameter_supported => {
                 return Err(RelyingError::Answer(format!(
                     "the answer does not say that it is of {name}, which says so of all of its answers (RFC 9207)"
                 )));
@@ -242,6 +248,14 @@ impl RelyingParty {
         let vouched = (&mut asking.0).await.map_err(|error| RelyingError::Answer(error.to_string()))??;
         self.take(&pending.issuer, pending.key, Way::Device, vouched).await
     }
+}
+
+fn users(caller: &Caller, key: Key) -> Vec<u32> {
+    let login = match caller.os.basis {
+        Basis::Os { login_uid, .. } => login_uid,
+        Basis::Oidc(_) | Basis::Unknown => None,
+    };
+    std::iter::once(key.uid).chain(login.filter(|uid| *uid != key.uid)).collect()
 }
 
 fn gone() -> RelyingError {

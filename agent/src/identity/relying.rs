@@ -3,35 +3,26 @@
 //! Owns the logins, those that have begun, and their file. Never obeys what a client says of itself: callers are facts of the
 //! kernel. Served on one thread.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crewtap_core::identity::{Identity, Way};
-use crewtap_core::limits::LOGINS_MAX;
+use futures_util::future::{join_all, pending};
 use serde::{Deserialize, Serialize};
 
 use super::caller::{Caller, Key};
 use super::issuer::{Issuer, IssuerError};
 use super::login::Login;
+use super::logins::{Held, Logins};
 use super::pending::Pendings;
+use super::renewal;
 use super::requests::{Vouched, now};
 use super::session::Session;
 use super::store::{Store, StoreError};
 use super::workload::Workloads;
 use crate::config::oidc::Provider;
-
-/// How long before its end a login that a run carries is renewed.
-const AHEAD: u64 = 15;
-
-/// How long a provider that could not renew a login is left alone.
-const RETRY: Duration = Duration::from_secs(20);
-
-/// Groups of somebody that are shown.
-const GROUPS_SHOWN: usize = 64;
 
 /// A login that did not come about.
 #[derive(Debug, thiserror::Error)]
@@ -115,23 +106,11 @@ pub struct Ended {
     pub why: Option<String>,
 }
 
-/// A login with what hangs on it.
-#[derive(Debug)]
-pub(super) struct Held {
-    pub(super) session: RefCell<Session>,
-    /// Shared with the runs that carry it.
-    login: Arc<Login>,
-    /// One renewal at a time: a refresh token that is used twice ends the login at the provider.
-    renewing: tokio::sync::Mutex<()>,
-    retry_at: RefCell<Option<Instant>>,
-}
-
 /// Who has logged in.
 #[derive(Debug)]
 pub struct RelyingParty {
     issuers: Vec<Rc<Issuer>>,
-    store: Store,
-    held: RefCell<HashMap<(Key, String), Rc<Held>>>,
+    logins: Rc<Logins>,
     pub(super) pendings: Pendings,
     workloads: Workloads,
 }
@@ -144,22 +123,18 @@ impl RelyingParty {
     pub fn open(providers: &[Provider], data_dir: &Path) -> Result<Self, StoreError> {
         let issuers: Vec<Rc<Issuer>> = providers.iter().cloned().map(|one| Rc::new(Issuer::new(one))).collect();
         let store = Store::new(data_dir);
-        let mut held = HashMap::new();
-        for session in store.load()? {
+        let kept = store.load()?;
+        let logins = Logins::new(store);
+        for session in kept {
             // A provider that is configured otherwise has not vouched for anybody yet.
             let issuer =
                 issuers.iter().find(|one| one.config.name == session.provider && one.config.issuer == session.issuer);
             let Some(issuer) = issuer.filter(|_| !session.is_over(now())) else { continue };
             let login = Arc::new(Login::until(session.until(), issuer.config.on_expiry));
-            held.insert((session.key, session.provider.clone()), Rc::new(Held::new(session, login)));
+            let _first = logins.hold(session, login);
         }
-        Ok(Self {
-            issuers,
-            store,
-            held: RefCell::new(held),
-            pendings: Pendings::default(),
-            workloads: Workloads::default(),
-        })
+        let logins = Rc::new(logins);
+        Ok(Self { issuers, logins, pendings: Pendings::default(), workloads: Workloads::default() })
     }
 
     /// The provider of this name; the only one where none is named.
@@ -194,26 +169,25 @@ impl RelyingParty {
         if !session.holds(now()) {
             return Err(RelyingError::Answer("the login has expired before it began: are the clocks right?".into()));
         }
-        self.sweep();
-        let at = (key, session.provider.clone());
-        let before = self.held.borrow().get(&at).cloned();
-        if before.is_none() && self.held.borrow().len() >= LOGINS_MAX {
+        self.logins.sweep();
+        let before = self.logins.before(&session);
+        if before.is_none() && self.logins.is_full() {
             return Err(RelyingError::Full("too many logins are kept on this host: log out somewhere first"));
         }
         let same = before.as_ref().filter(|held| held.session.borrow().person.subject == session.person.subject);
-        let is_same = same.is_some();
-        let login = match same {
-            // Runs that carry the old login go on with this one.
-            Some(held) => {
-                held.login.renew(session.until());
-                held.login.clone()
-            }
-            None => Arc::new(Login::until(session.until(), issuer.config.on_expiry)),
-        };
-        let held = Rc::new(Held::new(session, login));
+        // Runs that carry the old login go on with this one.
+        let login = same.map(|held| held.login.clone());
+        let is_same = login.is_some();
+        let login = login.unwrap_or_else(|| Arc::new(Login::until(0, issuer.config.on_expiry)));
+        let until = session.until();
+        let (held, before) = self.logins.hold(session, login);
+        if let Err(error) = self.logins.save() {
+            // Who is told that they are not logged in must not be.
+            self.logins.take_back(&held, before);
+            return Err(error.into());
+        }
+        held.login.renew(until);
         let told = held.told();
-        self.held.borrow_mut().insert(at, held);
-        self.save()?;
         // Of the same person it may be the same grant: revoking the old one would end the new (RFC 7009, section 2.1).
         if let Some(before) = before.filter(|_| !is_same) {
             before.login.end();
@@ -231,18 +205,18 @@ impl RelyingParty {
     /// When there is none, or the file cannot be written.
     pub async fn logout(&self, caller: &Caller, provider: Option<&str>) -> Result<Vec<Ended>, RelyingError> {
         let key = caller.key.ok_or(UNBOUND)?;
-        let mut found = self.of_key(key);
+        let mut found = self.logins.of_key(key);
         found.retain(|held| provider.is_none_or(|name| held.session.borrow().provider == name));
         if found.is_empty() {
             return Ok(Vec::new());
         }
         for held in &found {
             held.login.end();
-            let at = (key, held.session.borrow().provider.clone());
-            self.held.borrow_mut().remove(&at);
+            self.logins.forget(held);
         }
-        // What does not count here any more is forgotten first, whatever the provider says.
-        self.save()?;
+        // What does not count here any more is forgotten first, whatever the provider says; and where it cannot be forgotten, its
+        // tokens are revoked all the same.
+        let saved = self.logins.save();
         let mut ended = Vec::new();
         for held in found {
             let Told { provider, identity, .. } = held.told();
@@ -258,6 +232,7 @@ impl RelyingParty {
             };
             ended.push(Ended { provider, identity, revoked, why });
         }
+        saved?;
         Ok(ended)
     }
 
@@ -265,18 +240,24 @@ impl RelyingParty {
     #[must_use]
     pub fn logins(&self, caller: &Caller) -> Vec<Told> {
         let Some(key) = caller.key else { return Vec::new() };
-        self.of_key(key).iter().map(|held| held.told()).collect()
+        self.logins.of_key(key).iter().map(|held| held.told()).collect()
     }
 
     /// Whom the caller stands for: the newest login that counts, else the workload that it is, else the user of this host.
     pub async fn attribute(&self, caller: &Caller) -> Attributed {
         let mut notes = Vec::new();
-        for held in caller.key.map(|key| self.of_key(key)).unwrap_or_default() {
+        for held in caller.key.map(|key| self.logins.of_key(key)).unwrap_or_default() {
             if let Some(issuer) = self.issuer_of(&held)
                 && held.session.borrow().is_stale(now(), issuer.config.renew)
             {
-                notes.extend(self.renew(&issuer, &held).await.err());
+                notes.extend(renewal::renew(issuer, held.clone(), self.logins.clone()).await.err());
             }
+            // While the provider was asked, somebody may have logged out, or in anew. What has just ended is told below.
+            let held = match self.logins.current(&held) {
+                Some(current) => current,
+                None if held.session.borrow().ends == 0 => held,
+                None => continue,
+            };
             let session = held.session.borrow();
             if session.holds(now()) {
                 let identity = session.identity(&caller.os);
@@ -297,75 +278,24 @@ impl RelyingParty {
         Attributed { identity: caller.os.clone(), login: Arc::default(), notes }
     }
 
-    /// Renews what a provider says of somebody.
-    ///
-    /// # Errors
-    /// A sentence, where it could not be.
-    async fn renew(&self, issuer: &Issuer, held: &Held) -> Result<(), String> {
-        let before = held.session.borrow().checked;
-        let _turn = held.renewing.lock().await;
-        if held.session.borrow().checked != before || held.is_left_alone() {
-            return Ok(());
-        }
-        let (subject, name) = {
-            let session = held.session.borrow();
-            (session.person.subject.clone(), session.person.name.clone())
-        };
-        let (Some(refresh), _) = held.tokens() else { return Ok(()) };
-        let renewed = issuer.renew(&refresh, &subject).await;
-        let at = (held.session.borrow().key, issuer.config.name.clone());
-        let still = self.held.borrow().get(&at).is_some_and(|now| std::ptr::eq(&raw const **now, held));
-        if !still {
-            // Logged out, or logged in anew meanwhile: what came is nobody's.
-            if let Ok(vouched) = renewed {
-                let _ = issuer.revoke(vouched.refresh.as_ref(), vouched.access.as_ref()).await;
-            }
-            return Ok(());
-        }
-        match renewed {
-            Ok(vouched) => {
-                held.session.borrow_mut().renewed(vouched, now());
-                held.login.renew(held.session.borrow().until());
-                *held.retry_at.borrow_mut() = None;
-                self.save().map_err(|error| format!("{name} stays logged in until this agent ends: {error}"))
-            }
-            Err(error) if error.is_final() => {
-                let key = held.session.borrow().key;
-                // What was said last does not count any more, either: the provider has withdrawn it.
-                held.session.borrow_mut().ends = 0;
-                held.login.end();
-                self.held.borrow_mut().remove(&(key, issuer.config.name.clone()));
-                let _unsaved = self.save().inspect_err(|error| tracing::error!(%error, "an ended login is still kept"));
-                Err(format!("the login of {name} has ended: {error}; `crewtap login` begins another one"))
-            }
-            Err(error) => {
-                *held.retry_at.borrow_mut() = Some(Instant::now() + RETRY);
-                Err(format!("the login of {name} could not be renewed: {error}"))
-            }
+    /// Renews, in time, what runs that are alive carry, for as long as it is polled: each provider by itself, so that one that hangs
+    /// delays nobody's login at another one. What could not be renewed is told.
+    pub async fn keep(&self, every: Duration, tell: impl Fn(String)) {
+        join_all(self.issuers.iter().map(|issuer| self.keep_on(issuer, every, &tell))).await;
+        pending().await
+    }
+
+    async fn keep_on(&self, issuer: &Rc<Issuer>, every: Duration, tell: &impl Fn(String)) {
+        loop {
+            tokio::time::sleep(every).await;
+            self.keep_of(issuer).await.into_iter().for_each(tell);
         }
     }
 
-    /// Renews, in time, what runs that are alive carry; what could not be is told. To be called every second or so.
-    pub async fn keep(&self) -> Vec<String> {
-        let mut notes = Vec::new();
-        let soon = now().saturating_add(AHEAD);
-        let carried = |held: &Rc<Held>| Arc::strong_count(&held.login) > 1;
-        let due: Vec<Rc<Held>> = self.held.borrow().values().filter(|held| carried(held)).cloned().collect();
-        for held in due {
-            let is_due = {
-                let session = held.session.borrow();
-                !session.holds(soon) && session.refresh.is_some() && now() < session.ends
-            };
-            if is_due
-                && !held.is_left_alone()
-                && let Some(issuer) = self.issuer_of(&held)
-            {
-                notes.extend(self.renew(&issuer, &held).await.err());
-            }
-        }
-        for issuer in &self.issuers {
-            notes.extend(self.workloads.keep(issuer).await.err());
-        }
+    /// One round at one provider.
+    pub(super) async fn keep_of(&self, issuer: &Rc<Issuer>) -> Vec<String> {
+        let (mut notes, workload) = tokio::join!(renewal::keep(issuer, &self.logins), self.workloads.keep(issuer));
+        notes.extend(workload.err());
         notes
     }
 
@@ -373,82 +303,9 @@ impl RelyingParty {
         let provider = held.session.borrow().provider.clone();
         self.issuers.iter().find(|one| one.config.name == provider).cloned()
     }
-
-    /// The logins of a caller, the newest first.
-    fn of_key(&self, key: Key) -> Vec<Rc<Held>> {
-        self.sweep();
-        let held = self.held.borrow();
-        let mut found: Vec<Rc<Held>> =
-            held.iter().filter(|((of, _), _)| *of == key).map(|(_, held)| held.clone()).collect();
-        found.sort_by_key(|held| {
-            let session = held.session.borrow();
-            (std::cmp::Reverse(session.since), session.provider.clone())
-        });
-        found
-    }
-
-    /// Forgets what nothing can make count again, a while after its owner could have been told.
-    fn sweep(&self) {
-        let at = now().saturating_sub(3600);
-        self.held.borrow_mut().retain(|_, held| {
-            let session = held.session.borrow();
-            session.key.session.is_there() && !session.is_over(at)
-        });
-    }
-
-    fn save(&self) -> Result<(), StoreError> {
-        let held = self.held.borrow();
-        let sessions: Vec<_> = held.values().map(|held| held.session.borrow()).collect();
-        self.store.save(sessions.iter().map(|session| &**session))
-    }
 }
 
 /// Who cannot be bound.
 pub(super) const UNBOUND: RelyingError = RelyingError::Caller(
     "which login session of the host this is cannot be told: its leader has ended, or sudo and the kernel name different users",
 );
-
-impl Held {
-    fn new(session: Session, login: Arc<Login>) -> Self {
-        Self {
-            session: RefCell::new(session),
-            login,
-            renewing: tokio::sync::Mutex::new(()),
-            retry_at: RefCell::default(),
-        }
-    }
-
-    fn is_left_alone(&self) -> bool {
-        self.retry_at.borrow().is_some_and(|at| Instant::now() < at)
-    }
-
-    /// Copies, which wipe themselves: a request must not hold the login while it waits.
-    fn tokens(&self) -> (Option<crewtap_core::secret::Secret>, Option<crewtap_core::secret::Secret>) {
-        let copy = |secret: &crewtap_core::secret::Secret| crewtap_core::secret::Secret::new(secret.expose().to_vec());
-        let session = self.session.borrow();
-        (session.refresh.as_ref().map(copy), session.access.as_ref().map(copy))
-    }
-
-    fn told(&self) -> Told {
-        let session = self.session.borrow();
-        let person = &session.person;
-        let groups = person.groups.iter().take(GROUPS_SHOWN).map(|group| format!("oidc:{}:{group}", session.provider));
-        Told {
-            provider: session.provider.clone(),
-            issuer: session.issuer.clone(),
-            identity: format!("oidc:{}:{}", session.provider, person.subject),
-            name: person.name.clone(),
-            email: person.email.clone(),
-            groups: groups.collect(),
-            groups_count: person.groups.len(),
-            groups_from: person.groups_from.clone(),
-            way: session.way,
-            auth_time: person.auth_time,
-            since: session.since,
-            expires: session.until(),
-            renewed_until: session.refresh.as_ref().map(|_| session.ends),
-            holds: session.holds(now()),
-            notes: person.notes.clone(),
-        }
-    }
-}

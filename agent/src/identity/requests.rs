@@ -19,16 +19,18 @@ use openidconnect::{
     IssuerUrl, JsonWebKeySet, Nonce, OAuth2TokenResponse, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl,
     RefreshToken, RequestTokenError, Scope, StandardErrorResponse, TokenResponse as _, TokenUrl,
 };
+use zeroize::Zeroizing;
 
 use super::claims::{self, Claims, Person};
+use super::document::Document;
 use super::http::HttpError;
-use super::issuer::{Issuer, IssuerError, Metadata};
-use super::token::{Expected, Kind};
+use super::issuer::{Issuer, IssuerError};
+use super::token::{self, Expected, Kind};
 use crate::config::oidc::Auth;
 use crate::{clock, vault};
 
 /// A client that can be sent to its provider.
-type Ready = CoreClient<EndpointSet, EndpointNotSet, EndpointNotSet, EndpointNotSet, EndpointSet, EndpointNotSet>;
+type Ready = CoreClient<EndpointNotSet, EndpointNotSet, EndpointNotSet, EndpointNotSet, EndpointSet, EndpointNotSet>;
 
 /// How long an access token counts where its provider does not say.
 const EXPIRES: Duration = Duration::from_mins(5);
@@ -62,6 +64,26 @@ pub struct Vouched {
     pub refresh: Option<Secret>,
     /// What is revoked where nothing renews it.
     pub access: Option<Secret>,
+}
+
+/// The answer to a refresh token.
+#[derive(Debug)]
+pub struct Refreshed {
+    /// What renews the login from now on; none where the old one still does.
+    pub refresh: Option<Secret>,
+    /// What is revoked where nothing renews it.
+    pub access: Option<Secret>,
+    response: Result<Box<CoreTokenResponse>, IssuerError>,
+}
+
+/// What is looked for in an answer that cannot be read.
+#[derive(serde::Deserialize)]
+struct Rotated {
+    refresh_token: Option<String>,
+}
+
+fn kept(text: &str) -> Secret {
+    Secret::new(text.as_bytes().to_vec())
 }
 
 impl Issuer {
@@ -101,12 +123,12 @@ impl Issuer {
         Ok(Some(ClientSecret::new(text.to_owned())))
     }
 
-    async fn client(&self, metadata: &Metadata) -> Result<Ready, IssuerError> {
-        let token = metadata.token_endpoint().ok_or_else(|| self.unusable("it has no token endpoint"))?;
+    async fn client(&self, document: &Document) -> Result<Ready, IssuerError> {
+        let token = document.token_endpoint.clone().ok_or_else(|| self.unusable("it has no token endpoint"))?;
+        let token = TokenUrl::new(token).map_err(|error| self.unusable(error))?;
         let issuer = IssuerUrl::new(self.config.issuer.clone()).map_err(|error| self.unusable(error))?;
         let client = CoreClient::new(ClientId::new(self.config.client_id.clone()), issuer, JsonWebKeySet::default())
-            .set_auth_uri(AuthUrl::from_url(metadata.authorization_endpoint().url().clone()))
-            .set_token_uri(TokenUrl::from_url(token.url().clone()))
+            .set_token_uri(token)
             .set_auth_type(match self.config.auth {
                 Auth::Basic => AuthType::BasicAuth,
                 Auth::Post => AuthType::RequestBody,
@@ -126,12 +148,14 @@ impl Issuer {
     /// # Errors
     /// When the provider does not answer, or cannot do it safely.
     pub async fn authorize(&self, redirect: String) -> Result<Asked, IssuerError> {
-        let metadata = self.metadata().await?;
-        let methods = metadata.additional_metadata().code_challenge_methods_supported.as_ref();
+        let document = self.document().await?;
+        let methods = document.code_challenge_methods_supported.as_ref();
         if methods.is_some_and(|methods| !methods.iter().any(|method| method == "S256")) {
             return Err(self.unusable("it does not support PKCE with S256, without which a stolen code would do"));
         }
-        let client = self.client(&metadata).await?;
+        let page = document.login_page().map_err(|why| self.unusable(why))?.to_owned();
+        let page = AuthUrl::new(page).map_err(|error| self.unusable(error))?;
+        let client = self.client(&document).await?.set_auth_uri(page);
         let back = RedirectUrl::new(redirect.clone()).map_err(|error| self.unusable(error))?;
         let client = client.set_redirect_uri(back);
         let (challenge, verifier) = PkceCodeChallenge::new_random_sha256();
@@ -144,10 +168,6 @@ impl Issuer {
             request = request.set_max_age(age);
         }
         let (url, state, nonce) = request.url();
-        // It is shown to a person, who opens it.
-        if !matches!(url.scheme(), "https" | "http") {
-            return Err(self.unusable("its authorization endpoint is no web page"));
-        }
         Ok(Asked { url: url.into(), state, nonce, verifier, redirect })
     }
 
@@ -156,8 +176,8 @@ impl Issuer {
     /// # Errors
     /// When the provider refuses it, or what it gives does not count.
     pub async fn redeem(&self, asked: Asked, code: String) -> Result<Vouched, IssuerError> {
-        let metadata = self.metadata().await?;
-        let client = self.client(&metadata).await?;
+        let document = self.document().await?;
+        let client = self.client(&document).await?;
         let back = RedirectUrl::new(asked.redirect).map_err(|error| self.unusable(error))?;
         let request = client
             .exchange_code(AuthorizationCode::new(code))
@@ -172,11 +192,13 @@ impl Issuer {
     /// # Errors
     /// When the provider does not answer, or has no such flow.
     pub async fn device(&self) -> Result<CoreDeviceAuthorizationResponse, IssuerError> {
-        let metadata = self.metadata().await?;
-        let endpoint = metadata.additional_metadata().device_authorization_endpoint.clone();
-        let endpoint = endpoint.ok_or_else(|| self.unusable("it has no device flow: log in without --device"))?;
+        let document = self.document().await?;
+        let Some(endpoint) = document.device_authorization_endpoint.clone() else {
+            document.login_page().map_err(|why| self.unusable(why))?;
+            return Err(self.unusable("it has no device flow: log in without --device"));
+        };
         let endpoint = DeviceAuthorizationUrl::new(endpoint).map_err(|error| self.unusable(error))?;
-        let client = self.client(&metadata).await?.set_device_authorization_url(endpoint);
+        let client = self.client(&document).await?.set_device_authorization_url(endpoint);
         let request = client.exchange_device_code().add_scopes(self.scopes());
         request.request_async(&self.http).await.map_err(|error| self.refused(error))
     }
@@ -186,8 +208,8 @@ impl Issuer {
     /// # Errors
     /// When the person refuses, takes too long, or what the provider gives does not count.
     pub async fn device_token(&self, details: &CoreDeviceAuthorizationResponse) -> Result<Vouched, IssuerError> {
-        let metadata = self.metadata().await?;
-        let client = self.client(&metadata).await?;
+        let document = self.document().await?;
+        let client = self.client(&document).await?;
         let request = client.exchange_device_access_token(details).set_max_backoff_interval(POLL_MAX);
         let asked = request.request_async(&self.http, tokio::time::sleep, Some(details.expires_in())).await;
         let response = asked.map_err(|error| {
@@ -198,16 +220,37 @@ impl Issuer {
         self.vouched(&response, None, None).await
     }
 
-    /// Renews what is known of somebody.
+    /// Shows a refresh token. What comes in its place is told apart from whether the rest of the answer counts: where tokens are
+    /// rotated, the old one has ended with this answer, whatever else is in it.
+    ///
+    /// # Errors
+    /// When the provider refuses it, or its answer does not come.
+    pub async fn refresh(&self, refresh: &Secret) -> Result<Refreshed, IssuerError> {
+        let document = self.document().await?;
+        let client = self.client(&document).await?;
+        let token = RefreshToken::new(String::from_utf8_lossy(refresh.expose()).into_owned());
+        match client.exchange_refresh_token(&token).request_async(&self.http).await {
+            Ok(response) => {
+                let refresh = response.refresh_token().map(|token| kept(token.secret()));
+                let access = Some(kept(response.access_token().secret()));
+                Ok(Refreshed { refresh, access, response: Ok(Box::new(response)) })
+            }
+            Err(RequestTokenError::Parse(error, body)) => {
+                let told: Option<Rotated> = serde_json::from_slice(&Zeroizing::new(body)).ok();
+                let why = self.refused(RequestTokenError::Parse(error, Vec::new()));
+                let refresh = told.and_then(|told| told.refresh_token).map(|token| kept(&Zeroizing::new(token)));
+                Ok(Refreshed { refresh, access: None, response: Err(why) })
+            }
+            Err(error) => Err(self.refused(error)),
+        }
+    }
+
+    /// Who a renewal is about: this subject, and nobody else.
     ///
     /// # Errors
     /// As [`Issuer::redeem`]; [`IssuerError::is_final`] tells whether it is worth trying again.
-    pub async fn renew(&self, refresh: &Secret, subject: &str) -> Result<Vouched, IssuerError> {
-        let metadata = self.metadata().await?;
-        let client = self.client(&metadata).await?;
-        let token = RefreshToken::new(String::from_utf8_lossy(refresh.expose()).into_owned());
-        let request = client.exchange_refresh_token(&token);
-        let response = request.request_async(&self.http).await.map_err(|error| self.refused(error))?;
+    pub async fn renewed(&self, refreshed: Refreshed, subject: &str) -> Result<Vouched, IssuerError> {
+        let response = refreshed.response?;
         self.vouched(&response, None, Some(subject)).await
     }
 
@@ -216,8 +259,8 @@ impl Issuer {
     /// # Errors
     /// When it refuses them.
     pub async fn own_credentials(&self) -> Result<Vouched, IssuerError> {
-        let metadata = self.metadata().await?;
-        let client = self.client(&metadata).await?;
+        let document = self.document().await?;
+        let client = self.client(&document).await?;
         let mut request = client.exchange_client_credentials();
         for scope in self.scopes().filter(|scope| !matches!(scope.as_str(), "email" | "profile" | "offline_access")) {
             request = request.add_scope(scope);
@@ -244,7 +287,8 @@ impl Issuer {
     /// Why it does not count.
     pub async fn workload(&self, token: &str) -> Result<Vouched, IssuerError> {
         let verified = self.verify(token, Expected { kind: Kind::Workload, now: now() }).await?;
-        let person = claims::person(&self.config, &verified.claims, None).map_err(|error| self.unusable(error))?;
+        let mut person = claims::person(&self.config, &verified.claims, None).map_err(|error| self.unusable(error))?;
+        person.kubernetes = claims::kubernetes(&verified.claims);
         Ok(Vouched { person, expires: verified.expires, refresh: None, access: None })
     }
 
@@ -253,8 +297,8 @@ impl Issuer {
     /// # Errors
     /// When it does not answer, or refuses.
     pub async fn revoke(&self, refresh: Option<&Secret>, access: Option<&Secret>) -> Result<bool, IssuerError> {
-        let metadata = self.metadata().await?;
-        let Some(endpoint) = metadata.additional_metadata().revocation_endpoint.clone() else { return Ok(false) };
+        let document = self.document().await?;
+        let Some(endpoint) = document.revocation_endpoint.clone() else { return Ok(false) };
         let (hint, token) = match (refresh, access) {
             // With it, everything that came from it goes, too (RFC 7009, 2.1).
             (Some(refresh), _) => ("refresh_token", refresh),
@@ -320,11 +364,12 @@ impl Issuer {
         let described = token.as_ref().or(more.as_ref()).ok_or_else(|| self.unusable("it does not say who it is"))?;
         let person = claims::person(&self.config, described, more.as_ref()).map_err(|error| self.unusable(error))?;
         if subject.is_some_and(|subject| subject != person.subject) {
-            return Err(self.unusable("it renewed the login of one person with another one's"));
+            // Final: what renews it from here on is another person's.
+            let source = token::wrong("it renews the login of one person with another one's");
+            return Err(IssuerError::Token { name: self.config.name.clone(), source });
         }
-        let keep = |text: &str| Secret::new(text.as_bytes().to_vec());
-        let refresh = response.refresh_token().map(|token| keep(token.secret()));
-        Ok(Vouched { person, expires, refresh, access: Some(keep(access.secret())) })
+        let refresh = response.refresh_token().map(|token| kept(token.secret()));
+        Ok(Vouched { person, expires, refresh, access: Some(kept(access.secret())) })
     }
 
     /// Whether a token leaves out what userinfo might say.
@@ -343,9 +388,9 @@ impl Issuer {
 
     /// What userinfo says of this subject, and of no other (OpenID Connect Core, 5.3.2).
     async fn userinfo(&self, access: &AccessToken, about: &str, needed: bool) -> Result<Option<Claims>, IssuerError> {
-        let metadata = self.metadata().await?;
-        let Some(endpoint) = metadata.userinfo_endpoint() else { return Ok(None) };
-        let told = match self.get_json(endpoint.url().as_str(), access.secret()).await {
+        let document = self.document().await?;
+        let Some(endpoint) = &document.userinfo_endpoint else { return Ok(None) };
+        let told = match self.get_json(endpoint, access.secret()).await {
             Ok(told) => told,
             Err(error) if needed => return Err(error),
             // A name and an address can be done without.

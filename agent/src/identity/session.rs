@@ -84,7 +84,13 @@ impl Session {
         self.refresh.is_some() && now < self.ends && (old || !self.holds(now))
     }
 
-    /// What the provider says now. A refresh token that was replaced is not used again.
+    /// The provider has put these in the place of what renews it: whatever else it says, the old ones are not used again.
+    pub fn rotated(&mut self, refresh: Option<Secret>, access: Option<Secret>) {
+        self.refresh = refresh.or(self.refresh.take());
+        self.access = access.or(self.access.take());
+    }
+
+    /// What the provider says now.
     pub fn renewed(&mut self, vouched: Vouched, now: u64) {
         let Vouched { mut person, expires, refresh, access } = vouched;
         // A renewal is no new proof of who somebody is: when and how that was stays as it was.
@@ -95,8 +101,7 @@ impl Session {
         person.acr = person.acr.or_else(|| self.person.acr.clone());
         self.person = person;
         (self.expires, self.checked) = (expires, now);
-        self.refresh = refresh.or(self.refresh.take());
-        self.access = access.or(self.access.take());
+        self.rotated(refresh, access);
     }
 
     /// The identity of a run that carries it.
@@ -154,6 +159,7 @@ impl Of<'_> {
                 uid,
                 login_uid,
                 sudo_user,
+                kubernetes: person.kubernetes.clone(),
             })),
         }
     }

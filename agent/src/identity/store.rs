@@ -78,6 +78,8 @@ struct Whole<L> {
 pub struct Store {
     path: PathBuf,
     boot: String,
+    /// Bytes.
+    most: u64,
 }
 
 impl Store {
@@ -85,7 +87,7 @@ impl Store {
     #[must_use]
     pub fn new(data_dir: &Path) -> Self {
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        Self { path: data_dir.join(FILE_NAME), boot: boot.trim().to_owned() }
+        Self { path: data_dir.join(FILE_NAME), boot: boot.trim().to_owned(), most: BYTES_MAX }
     }
 
     fn failed(&self) -> impl FnOnce(io::Error) -> StoreError {
@@ -110,13 +112,13 @@ impl Store {
         if !found.is_file() || found.uid() != nix::unistd::geteuid().as_raw() || found.mode() & 0o077 != 0 {
             return Err(self.shape("is not root's alone"));
         }
-        if found.len() > BYTES_MAX {
+        if found.len() > self.most {
             return Err(self.shape("is too large"));
         }
         // As large as it will be: a buffer that grows leaves copies behind.
         let size = usize::try_from(found.len()).unwrap_or_default();
         let mut bytes = Zeroizing::new(Vec::with_capacity(size.saturating_add(1)));
-        file.take(BYTES_MAX).read_to_end(&mut bytes).map_err(self.failed())?;
+        file.take(self.most).read_to_end(&mut bytes).map_err(self.failed())?;
         let whole: Whole<Kept<Person, String>> =
             serde_json::from_slice(&bytes).map_err(|_| self.shape("is no file of logins"))?;
         if whole.v != VERSION || whole.boot != self.boot {
@@ -139,6 +141,10 @@ impl Store {
         let mut bytes = Zeroizing::new(Vec::with_capacity(size.sum::<usize>() + 1024));
         let whole = Whole { v: VERSION, boot: self.boot.clone(), logins };
         serde_json::to_writer(&mut *bytes, &whole).map_err(io::Error::other).map_err(self.failed())?;
+        // What could not be read again would keep the next agent from beginning at all.
+        if u64::try_from(bytes.len()).is_ok_and(|len| len > self.most) {
+            return Err(self.failed()(io::Error::other(format!("it would have more than {} bytes", self.most))));
+        }
         self.replace(&bytes).map_err(self.failed())
     }
 
@@ -197,4 +203,22 @@ fn of_kept(kept: Kept<Person, String>) -> Option<Session> {
         refresh: kept.refresh.map(secret),
         access: kept.access.map(secret),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn what_could_not_be_read_again_is_not_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::new(dir.path());
+        store.save(std::iter::empty()).unwrap();
+        let before = fs::read(dir.path().join(FILE_NAME)).unwrap();
+        let small = Store { most: 8, ..store };
+        assert!(small.save(std::iter::empty()).unwrap_err().to_string().contains("more than 8 bytes"));
+        assert_eq!(fs::read(dir.path().join(FILE_NAME)).unwrap(), before, "and the file is as it was");
+    }
 }

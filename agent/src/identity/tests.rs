@@ -5,6 +5,8 @@
 mod attacks;
 mod life;
 mod provider;
+mod renewals;
+mod spiffe;
 mod workloads;
 
 use std::collections::HashMap;
@@ -46,9 +48,26 @@ impl Desk {
         Self { dir, text, party }
     }
 
+    /// Of one provider, whose table says all that is not everybody's.
+    fn named(name: &str, fake: &Fake, more: &str) -> Self {
+        let text = format!("[oidc.{name}]\nissuer = '{}'\nclient_id = 'crewtap'\n{more}\n", fake.issuer);
+        let dir = tempfile::tempdir().unwrap();
+        let party = opened(&text, dir.path()).unwrap();
+        Self { dir, text, party }
+    }
+
     /// What an agent that starts now would have.
     fn again(&self) -> RelyingParty {
         opened(&self.text, self.dir.path()).unwrap()
+    }
+
+    /// One round of looking after what runs carry, at all providers.
+    async fn round(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        for one in &Config::parse(&self.text, Path::new("/c.toml")).unwrap().oidc {
+            notes.extend(self.party.keep_of(&self.party.issuer(Some(&one.name)).unwrap()).await);
+        }
+        notes
     }
 
     /// Logs in with what the provider says of the person.
@@ -88,4 +107,10 @@ fn run(test: impl Future<Output = ()>) {
 
 fn alice() -> Value {
     json!({ "sub": "a1", "email": "alice@example.com", "email_verified": true, "groups": ["sre", "dba"] })
+}
+
+/// Waits until a time that a token or a login names has come: what is tested is what a clock does to it, and nothing else can.
+async fn until_it_expires(expires: u64) {
+    let at = std::time::UNIX_EPOCH + std::time::Duration::from_secs(expires);
+    tokio::time::sleep(at.duration_since(std::time::SystemTime::now()).unwrap_or_default()).await;
 }

@@ -20,7 +20,7 @@ use super::claims::Claims;
 use crate::config::oidc::Provider;
 
 /// Longest token that is looked at, in bytes: 10,000 groups make two thirds of a megabyte.
-const TOKEN_BYTES_MAX: usize = 2 * 1024 * 1024;
+pub(super) const TOKEN_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 /// What a token must be.
 #[derive(Clone, Copy, Debug)]
@@ -65,7 +65,7 @@ pub enum TokenError {
     Wrong(String),
 }
 
-fn wrong(what: impl Into<String>) -> TokenError {
+pub(super) fn wrong(what: impl Into<String>) -> TokenError {
     // What a provider says is told in a line of its own, and to a terminal.
     TokenError::Wrong(what.into().chars().filter(|letter| !letter.is_control()).take(400).collect())
 }
@@ -148,7 +148,7 @@ fn jose_types(kind: Kind<'_>) -> Vec<openidconnect::NormalizedJsonWebTokenType> 
 }
 
 /// What the library leaves to us.
-fn further(provider: &Provider, claims: &Claims, expected: Expected<'_>) -> Result<(), TokenError> {
+pub(super) fn further(provider: &Provider, claims: &Claims, expected: Expected<'_>) -> Result<(), TokenError> {
     let latest = expected.now.saturating_add(provider.skew.as_secs());
     match claims.get("nbf") {
         None | Some(Value::Null) => {}
@@ -200,7 +200,7 @@ fn payload(token: &str) -> Result<Claims, TokenError> {
     serde_json::from_slice(&bytes).map_err(|_| wrong("its claims are no object"))
 }
 
-fn algorithm(name: &str) -> Option<CoreJwsSigningAlgorithm> {
+pub(super) fn algorithm(name: &str) -> Option<CoreJwsSigningAlgorithm> {
     serde_json::from_value(Value::String(name.to_owned())).ok()
 }
 

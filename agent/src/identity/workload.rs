@@ -4,25 +4,19 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::fs::OpenOptions;
-use std::io::Read;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crewtap_core::identity::{Basis, Identity, Way};
-use zeroize::Zeroizing;
 
 use super::caller::Caller;
+use super::file::{self, Stamp, stamp};
 use super::issuer::Issuer;
 use super::login::Login;
 use super::requests::{Vouched, now};
 use super::session::Of;
 use crate::config::oidc::{Workload, WorkloadProof};
-
-/// Largest token file, in bytes.
-const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// How long before its end a token that a run carries is looked for anew.
 const AHEAD: u64 = 15;
@@ -30,8 +24,8 @@ const AHEAD: u64 = 15;
 /// How long a file or a provider that gave none is left alone.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// What tells one state of a file from the next.
-type Stamp = (u64, u64, i64, i64);
+/// What tells one state of the files behind a token from the next: its own, and that of the keys.
+type Stamps = (Option<Stamp>, Option<Stamp>);
 
 /// What is known of one workload.
 #[derive(Debug)]
@@ -39,7 +33,7 @@ struct Known {
     vouched: Vouched,
     login: Arc<Login>,
     since: u64,
-    stamp: Option<Stamp>,
+    stamps: Stamps,
     retry_at: Option<Instant>,
 }
 
@@ -90,11 +84,13 @@ impl Workloads {
     /// Has a token that counts for `ahead` seconds more; what is known stays where it still does.
     async fn refresh(&self, issuer: &Issuer, workload: &Workload, ahead: u64) -> Result<(), String> {
         let name = issuer.config.name.clone();
-        let stamp = match &workload.proof {
+        let token = match &workload.proof {
             WorkloadProof::TokenFile(path) => stamp(path),
             WorkloadProof::ClientCredentials => None,
         };
-        let is_fresh = |known: &Known| known.vouched.expires > now().saturating_add(ahead) && known.stamp == stamp;
+        // A key that was taken away takes what it has signed with it.
+        let stamps = (token, issuer.config.jwks_file.as_deref().and_then(stamp));
+        let is_fresh = |known: &Known| known.vouched.expires > now().saturating_add(ahead) && known.stamps == stamps;
         if self.0.borrow().get(&name).is_some_and(is_fresh) {
             return Ok(());
         }
@@ -109,7 +105,7 @@ impl Workloads {
                 let login = same.map(|known| known.login.clone());
                 let login = login.unwrap_or_else(|| Arc::new(Login::until(0, issuer.config.on_expiry)));
                 login.renew(vouched.expires);
-                all.insert(name, Known { vouched, login, since: now(), stamp, retry_at: None });
+                all.insert(name, Known { vouched, login, since: now(), stamps, retry_at: None });
                 Ok(())
             }
             (Err(why), known) => {
@@ -117,12 +113,12 @@ impl Workloads {
                 if let Some(known) = known {
                     known.retry_at = Some(Instant::now() + RETRY);
                     // A file that was replaced by one that does not count says that the old one does not, either.
-                    still = known.vouched.expires > now() && known.stamp == stamp;
+                    still = known.vouched.expires > now() && known.stamps == stamps;
                 }
                 if !still && let Some(known) = all.get_mut(&name) {
                     // Runs that carry it go on with it as soon as there is a good one again.
                     known.vouched.expires = 0;
-                    known.stamp = None;
+                    known.stamps = (None, None);
                     known.login.end();
                 }
                 let so = if still { "what is known of it still counts" } else { "the run has no identity of it" };
@@ -156,34 +152,8 @@ fn is_about(workload: &Workload, caller: &Caller) -> bool {
 }
 
 async fn of_file(issuer: &Issuer, path: &Path) -> Result<Vouched, String> {
-    let place = path.to_path_buf();
-    let read = tokio::task::spawn_blocking(move || read(&place)).await.map_err(|error| error.to_string())?;
-    let bytes = read.map_err(|why| format!("{}: {why}", path.display()))?;
-    let token = std::str::from_utf8(&bytes).map_err(|_| format!("{} holds no token", path.display()))?;
-    issuer.workload(token.trim()).await.map_err(|error| error.to_string())
-}
-
-/// A token is no secret of the host's: whoever keeps it fresh owns the file. But nobody else may write it.
-fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open(path);
-    let file = file.map_err(|error| error.to_string())?;
-    let found = file.metadata().map_err(|error| error.to_string())?;
-    if !found.is_file() {
-        return Err("it is no file".into());
-    }
-    if found.mode() & 0o022 != 0 {
-        return Err("others could replace it: `chmod go-w`".into());
-    }
-    let mut bytes =
-        Zeroizing::new(Vec::with_capacity(usize::try_from(found.len().min(FILE_BYTES_MAX)).unwrap_or_default() + 1));
-    file.take(FILE_BYTES_MAX).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
-    Ok(bytes)
-}
-
-/// Kubernetes replaces the file by exchanging a link above it.
-fn stamp(path: &Path) -> Option<Stamp> {
-    let found = std::fs::metadata(path).ok()?;
-    Some((found.dev(), found.ino(), found.mtime(), found.mtime_nsec()))
+    let token = file::read_token(path).await?;
+    issuer.workload(&token).await.map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -215,17 +185,5 @@ mod tests {
         assert!(!is_about(&workload(&["crew.service"], &["8"]), &caller(7, None, Some("crew.service"))));
         let unknown = Caller { os: Identity::unknown(), key: None, unit: Some("crew.service".into()) };
         assert!(!is_about(&workload(&["crew.service"], &[]), &unknown));
-    }
-
-    #[test]
-    fn a_token_file_that_others_may_write_is_no_proof() {
-        use std::os::unix::fs::PermissionsExt;
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("token");
-        std::fs::write(&path, "a.b.c\n").unwrap();
-        assert_eq!(&**read(&path).unwrap(), b"a.b.c\n");
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o664)).unwrap();
-        assert!(read(&path).unwrap_err().contains("chmod go-w"));
-        assert!(read(dir.path()).is_err());
     }
 }

@@ -185,7 +185,16 @@ fn what_nobody_can_log_in_with_is_told() {
     let forged =
         desk.host.command("curl").args(["--silent", "-o", "/dev/null", "-w", "%{http_code}", &wrong]).output().unwrap();
     assert_eq!(succeeded(&forged), "400", "an answer that is not to this login changes nothing");
-    let state = url.split("state=").nth(1).unwrap().split('&').next().unwrap();
+    // Another user of this host, who knows all that the person knows.
+    let other = desk
+        .host
+        .command("setpriv")
+        .args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "curl", "--silent", "-o", "/dev/null"])
+        .args(["-w", "%{http_code}", &format!("{}?code=stolen&state={}", redirect_of(&url), state_of(&url))])
+        .output()
+        .unwrap();
+    assert_eq!(succeeded(&other), "403", "the page is there for who logs in, and for root");
+    let state = state_of(&url);
     let refused =
         format!("{}?error=access_denied&state={state}&iss=http%3A%2F%2F127.0.0.1%3A{PORT}", redirect_of(&url));
     let told = desk
@@ -200,8 +209,13 @@ fn what_nobody_can_log_in_with_is_told() {
         status == Some(1) && said.contains("not logged in: the identity provider corp refuses: access_denied"),
         "{said}"
     );
+    assert!(said.contains("user 65534 of this host, who does not log in here, has called"), "{said}");
     let (status, said) = desk.login("alice", &["--issuer", "other"]);
     assert!(status == Some(1) && said.contains("no identity provider is called `other`: there are corp"), "{said}");
+}
+
+fn state_of(url: &str) -> &str {
+    url.split("state=").nth(1).unwrap().split('&').next().unwrap()
 }
 
 fn redirect_of(url: &str) -> String {

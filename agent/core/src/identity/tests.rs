@@ -20,6 +20,7 @@ fn alice() -> Identity {
         uid: 1000,
         login_uid: Some(1000),
         sudo_user: None,
+        kubernetes: None,
     };
     Identity {
         id: "oidc:corp:a1".into(),

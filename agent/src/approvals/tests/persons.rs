@@ -24,6 +24,7 @@ fn subject(issuer: &str, subject: &str, email: Option<(&str, bool)>, uid: u32) -
         uid,
         login_uid: Some(uid),
         sudo_user: None,
+        kubernetes: None,
     };
     let basis = Basis::Oidc(Box::new(oidc));
     Identity { id: format!("oidc:{issuer}:{subject}"), name: subject.into(), basis, ..Identity::unknown() }

@@ -24,7 +24,7 @@ fn little_must_be_said_and_the_rest_is_safe() {
 fn everything_can_be_said() {
     let text = format!(
         "{LEAST}secret = 'env:OIDC_SECRET'\nauth = 'post'\nscopes = ['email', 'offline_access']\ngroups = 'realm_access.roles'
-hd = ['Example.com']\nalgorithms = ['ES256']\nca = 'id-ca.pem'\naudience = ['api']\nredirect = 'http://127.0.0.1:8400/back'
+hd = ['Example.com']\ndiscovery_token = 'own'\nalgorithms = ['ES256']\nca = 'id-ca.pem'\naudience = ['api']\nredirect = 'http://127.0.0.1:8400/back'
 skew = '5s'\nlasts = '8h'\nrenew = '1m'\non_expiry = 'refuse'\nmax_age = '1h'\nname = 'upn'
 [oidc.corp.members]\nsre = ['Alice@Example.com', '*@sre.example.com']
 [oidc.corp.workload]\ntoken_file = 'token'\nunits = ['crew.service']\nusers = ['crew']"
@@ -35,6 +35,7 @@ skew = '5s'\nlasts = '8h'\nrenew = '1m'\non_expiry = 'refuse'\nmax_age = '1h'\nn
     assert_eq!(corp.members["sre"], ["alice@example.com", "*@sre.example.com"]);
     assert_eq!((corp.hd[0].as_str(), corp.called.as_deref()), ("example.com", Some("upn")));
     assert_eq!(corp.redirect, Redirect { port: 8400, path: "/back".into() });
+    assert_eq!(corp.discovery_token.as_deref(), Some(Path::new("/etc/crewtap/own")));
     assert_eq!(corp.ca.as_deref(), Some(Path::new("/etc/crewtap/id-ca.pem")));
     assert_eq!(corp.workload.as_ref().unwrap().proof, WorkloadProof::TokenFile("/etc/crewtap/token".into()));
     assert_eq!(config.variables_of_providers().collect::<Vec<_>>(), ["OIDC_SECRET"]);
@@ -92,4 +93,42 @@ fn an_issuer_is_reached_by_tls_or_on_loopback() {
         parse("[oidc.\"a:b\"]\nissuer = 'https://id.example'").unwrap_err().contains("letters, digits, - and _ only")
     );
     assert!(parse("[oidc]\nissuer = 'https://id.example'").unwrap_err().contains("write each provider as [oidc.NAME]"));
+}
+
+#[test]
+fn a_trust_domain_has_its_keys_in_a_file_and_vouches_for_workloads_alone() {
+    let domain = "[oidc.spire]\nissuer = 'spiffe://example.org'\nclient_id = 'crewtap'\n";
+    let by_file = "[oidc.spire.workload]\ntoken_file = 'svid.jwt'\n";
+    let config = parse(&format!("{domain}jwks_file = 'bundle.json'\n{by_file}")).unwrap();
+    assert_eq!(config.oidc[0].jwks_file.as_deref(), Some(Path::new("/etc/crewtap/bundle.json")));
+    assert!(parse(&format!("{domain}{by_file}")).unwrap_err().contains("needs `jwks_file`"));
+    assert!(parse(&format!("{domain}jwks_file = 'b'")).unwrap_err().contains("for workloads alone"));
+    assert!(parse(&format!("{LEAST}jwks_file = 'b'")).unwrap_err().contains("for workloads alone"));
+    let both = format!("{domain}jwks_file = 'b'\ndiscovery_token = 't'\n{by_file}");
+    assert!(parse(&both).unwrap_err().contains("`discovery_token`"));
+    for wrong in ["spiffe://", "spiffe://example.org/crew", "spiffe://Example.org", "spiffe://a:1", "spiffe://u@a"] {
+        let why = parse(&domain.replace("spiffe://example.org", wrong)).unwrap_err();
+        assert!(why.contains("trust domain"), "{wrong}: {why}");
+    }
+}
+
+#[test]
+fn providers_do_not_share_a_page_to_come_back_to() {
+    let two = |path: &str| {
+        format!(
+            "{LEAST}redirect = 'http://127.0.0.1:0/back'\n[oidc.b]\nissuer = 'https://b.example'\nclient_id = 'b'\nredirect = 'http://127.0.0.1:7/{path}'\n"
+        )
+    };
+    assert!(parse(&two("back")).unwrap_err().contains("one `redirect`"));
+    assert!(parse(&two("b")).is_ok());
+    let same = format!(
+        "{LEAST}redirect = 'http://127.0.0.1:0/back'\n[oidc.b]\nissuer = 'https://id.example/realms/crew'\nclient_id = 'b'\nredirect = 'http://127.0.0.1:0/back'\n"
+    );
+    assert!(parse(&same).is_ok(), "one issuer cannot be taken for another");
+}
+
+#[test]
+fn what_is_known_of_a_person_may_have_to_be_of_this_moment() {
+    assert!(parse(&format!("{LEAST}renew = '0s'")).unwrap().oidc[0].renew.is_zero());
+    assert!(parse(&format!("{LEAST}lasts = '0s'")).is_err());
 }

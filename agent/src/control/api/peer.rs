@@ -7,38 +7,14 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use crate::capture::cgroup;
+use crate::capture::{cgroup, sockets};
 
 /// Whether the client's socket belongs to a captured process, to the agent itself (whose proxy dials for captured ones), or
 /// to nobody that can be found. Reads `/proc`, which takes milliseconds.
 pub(super) fn is_captured(client: SocketAddr, ours: SocketAddr) -> bool {
-    let Some(inode) = inode_of(client, ours) else { return true };
-    let owners = owners(inode);
+    let Some(socket) = sockets::find(client, ours) else { return true };
+    let owners = owners(socket.inode);
     owners.is_empty() || owners.iter().any(|pid| *pid == std::process::id() || cgroup::is_captured(*pid))
-}
-
-/// The inode of the socket whose own address is `client` and whose peer is `ours`.
-fn inode_of(client: SocketAddr, ours: SocketAddr) -> Option<u64> {
-    let table = if client.is_ipv4() { "/proc/thread-self/net/tcp" } else { "/proc/thread-self/net/tcp6" };
-    let (client, ours) = (spelled(client), spelled(ours));
-    let table = fs::read_to_string(table).ok()?;
-    table.lines().skip(1).find_map(|line| {
-        let mut columns = line.split_ascii_whitespace();
-        let (local, remote) = (columns.nth(1)?, columns.next()?);
-        let inode = columns.nth(6)?;
-        (local == client && remote == ours).then(|| inode.parse().ok())?.filter(|inode| *inode != 0)
-    })
-}
-
-/// An address as the kernel prints it: words of four bytes in the host's order, hexadecimal.
-fn spelled(address: SocketAddr) -> String {
-    let octets = match address {
-        SocketAddr::V4(address) => address.ip().octets().to_vec(),
-        SocketAddr::V6(address) => address.ip().octets().to_vec(),
-    };
-    let word = |bytes: &[u8]| bytes.try_into().map(u32::from_ne_bytes).unwrap_or_default();
-    let words: Vec<String> = octets.chunks(4).map(|bytes| format!("{:08X}", word(bytes))).collect();
-    format!("{}:{:04X}", words.concat(), address.port())
 }
 
 /// Processes that hold the socket.
@@ -59,14 +35,6 @@ mod tests {
     use super::*;
     use std::net::{TcpListener, TcpStream};
     use std::process::{Command, Stdio};
-
-    #[test]
-    fn the_kernel_spells_addresses_so() {
-        assert_eq!(
-            spelled("127.0.0.1:8080".parse().unwrap()),
-            format!("{:08X}:1F90", u32::from_ne_bytes([127, 0, 0, 1]))
-        );
-    }
 
     #[test]
     fn the_agent_itself_is_refused_and_so_is_who_has_gone_and_another_process_is_not() {

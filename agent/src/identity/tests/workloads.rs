@@ -6,13 +6,13 @@ use std::path::PathBuf;
 use super::*;
 use crate::identity::requests::now;
 
-fn service(unit: &str) -> Caller {
+pub(super) fn service(unit: &str) -> Caller {
     let basis = Basis::Os { uid: 0, login_uid: None, sudo_user: None };
     let os = Identity { id: "os:0".into(), name: "root".into(), basis, ..Identity::unknown() };
     Caller { os, key: None, unit: Some(unit.to_owned()) }
 }
 
-fn write(path: &PathBuf, text: &str) {
+pub(super) fn write(path: &PathBuf, text: &str) {
     use std::io::Write;
     let beside = path.with_extension("new");
     let mut options = std::fs::OpenOptions::new();
@@ -70,7 +70,7 @@ fn a_token_that_a_run_carries_is_followed_while_it_is_rotated() {
         write(&path, &token(now() + 5));
         let carried = desk.party.attribute(&service("crew.service")).await.login;
         write(&path, &token(now() + 900));
-        assert!(desk.party.keep().await.is_empty());
+        assert!(desk.round().await.is_empty());
         assert!(!carried.is_over((now() + 600) * 1_000_000_000));
     });
 }
@@ -107,5 +107,114 @@ fn a_unit_has_our_own_credentials_where_it_is_configured() {
         fake.gives(|_| (401, json!({ "error": "invalid_client" })));
         let found = desk.party.attribute(&service("crew.service")).await;
         assert!(found.identity.id == "os:0" && found.notes[0].contains("invalid_client"), "{:?}", found.notes);
+    });
+}
+
+/// A volume with a projected token, as the kubelet makes it: the file is a link through `..data`, which is exchanged.
+struct Volume {
+    dir: tempfile::TempDir,
+    count: u32,
+}
+
+impl Volume {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("..data/token", dir.path().join("token")).unwrap();
+        Self { dir, count: 0 }
+    }
+
+    fn token(&self) -> PathBuf {
+        self.dir.path().join("token")
+    }
+
+    fn project(&mut self, token: &str) {
+        let name = format!("..2026_11_24_01_41_{:02}.{}", self.count, 1_000 + self.count);
+        self.count += 1;
+        let made = self.dir.path().join(&name);
+        std::fs::create_dir(&made).unwrap();
+        std::fs::write(made.join("token"), token).unwrap();
+        let (data, beside) = (self.dir.path().join("..data"), self.dir.path().join("..data_tmp"));
+        let before = std::fs::read_link(&data).ok();
+        std::os::unix::fs::symlink(&name, &beside).unwrap();
+        std::fs::rename(&beside, &data).unwrap();
+        if let Some(before) = before {
+            std::fs::remove_dir_all(self.dir.path().join(before)).unwrap();
+        }
+    }
+}
+
+/// A cluster, the volume of a pod in it, and a desk there.
+fn cluster() -> (Fake, Volume, Desk) {
+    let (fake, volume) = (Fake::start(), Volume::new());
+    fake.is_cluster("the-pods-own");
+    let own = volume.dir.path().join("own");
+    std::fs::write(&own, "the-pods-own\n").unwrap();
+    let table = format!(
+        "groups = ['kubernetes.io', 'namespace']\naudience = ['crewtap']\ndiscovery_token = '{}'\n[oidc.k8s.workload]\ntoken_file = '{}'",
+        own.display(),
+        volume.token().display()
+    );
+    let desk = Desk::named("k8s", &fake, &table);
+    (fake, volume, desk)
+}
+
+#[test]
+fn a_projected_token_of_kubernetes_says_which_service_account_and_pod_it_is() {
+    run(async {
+        let (fake, mut volume, desk) = cluster();
+        volume.project(&fake.projected(&json!({})));
+        let found = desk.party.attribute(&service("crew.service")).await;
+        assert_eq!(found.identity.id, "oidc:k8s:system:serviceaccount:crew:runner", "{:?}", found.notes);
+        assert_eq!(found.identity.groups.to_vec(), ["oidc:k8s:crew"]);
+        let told = found.identity.oidc().unwrap().kubernetes.clone().unwrap();
+        assert_eq!((told.namespace.as_str(), told.service_account.as_str()), ("crew", "runner"));
+        assert_eq!((told.pod.as_deref(), told.node.as_deref()), (Some("runner-7d4b9c-x2x5z"), Some("worker-1")));
+        // The kubelet puts another one in its place before it expires.
+        volume.project(&fake.projected(&json!({ "exp": now() + 7200 })));
+        let found = desk.party.attribute(&service("crew.service")).await;
+        assert!(!found.login.is_over((now() + 7000) * 1_000_000_000));
+    });
+}
+
+#[test]
+fn a_projected_token_that_does_not_count_is_nobodys() {
+    run(async {
+        let (fake, mut volume, desk) = cluster();
+        for (changes, why) in [
+            (json!({ "aud": ["https://kubernetes.default.svc.cluster.local"] }), "and not for crewtap"),
+            (json!({ "exp": now() - 61 }), "has expired"),
+            (json!({ "exp": null }), "exp"),
+            (json!({ "iss": "https://kubernetes.default.svc" }), "issuer"),
+            (json!({ "nbf": now() + 3600 }), "does not count yet"),
+            (json!({ "sub": "" }), "no subject"),
+        ] {
+            volume.project(&fake.projected(&changes));
+            let found = desk.party.attribute(&service("crew.service")).await;
+            assert_eq!(found.identity.id, "os:0", "{changes}");
+            assert!(found.notes.iter().any(|note| note.contains(why)), "{changes}: {:?}", found.notes);
+        }
+        let other = Fake::start();
+        volume.project(&other.projected(&json!({ "iss": fake.issuer })));
+        let found = desk.party.attribute(&service("crew.service")).await;
+        assert!(found.notes[0].contains("by no key of the provider"), "another cluster's key: {:?}", found.notes);
+        volume.project(&fake.projected(&json!({})));
+        let found = desk.party.attribute(&service("crew.service")).await;
+        assert_eq!(found.identity.id, "oidc:k8s:system:serviceaccount:crew:runner", "and a right one does");
+    });
+}
+
+#[test]
+fn a_cluster_that_tells_nobody_of_itself_is_named_as_such_and_nobody_logs_in_there() {
+    run(async {
+        let (fake, mut volume, desk) = cluster();
+        volume.project(&fake.projected(&json!({})));
+        let who = caller(1000, 7);
+        let why = desk.party.begin(&who, None, 4711).await.unwrap_err().to_string();
+        assert!(why.contains("offers no log-in for persons"), "{why}");
+        let why = desk.party.begin_device(&who, None).await.unwrap_err().to_string();
+        assert!(why.contains("offers no log-in for persons"), "{why}");
+        let table = format!("[oidc.k8s.workload]\ntoken_file = '{}'", volume.token().display());
+        let found = Desk::named("k8s", &fake, &table).party.attribute(&service("crew.service")).await;
+        assert!(found.identity.id == "os:0" && found.notes[0].contains("`discovery_token`"), "{:?}", found.notes);
     });
 }
