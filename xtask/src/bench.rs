@@ -7,6 +7,7 @@ mod http;
 mod masked;
 mod masks;
 mod postgres;
+mod ssh;
 mod streams;
 
 use std::io::{BufRead, BufReader};
@@ -31,6 +32,12 @@ pub struct Options {
     /// Rounds; a ratio is the median over them
     #[arg(long, default_value_t = 7)]
     rounds: usize,
+    /// Mebibytes of each large transfer over SSH
+    #[arg(long, default_value_t = 512)]
+    ssh_mib: u64,
+    /// Commands over one connection of SSH
+    #[arg(long, default_value_t = 1000)]
+    ssh_commands: u64,
 }
 
 /// What is measured.
@@ -42,8 +49,13 @@ enum Arms {
     Http,
     /// PostgreSQL beside pgbouncer
     Postgres,
+<<<<<<< HEAD
     /// PostgreSQL under a hundred policies, beside mode record
     Ruled,
+=======
+    /// SSH beside ssh-mitm
+    Ssh,
+>>>>>>> part-ssh
     /// The journal by itself
     Journal,
     /// Policy by itself
@@ -99,8 +111,14 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     if wanted(Arms::Postgres) {
         postgres::measure(&mut Place::make()?, options.rounds, &mut lines)?;
     }
+<<<<<<< HEAD
     if wanted(Arms::Ruled) {
         postgres::ruled::measure(&mut Place::make()?, options.rounds, &mut lines)?;
+=======
+    if wanted(Arms::Ssh) {
+        let Options { rounds, ssh_mib: mebibytes, ssh_commands: commands, .. } = *options;
+        ssh::measure(&mut Place::make()?, ssh::Load { rounds, mebibytes, commands }, &mut lines)?;
+>>>>>>> part-ssh
     }
     if wanted(Arms::Journal) {
         journal(&mut lines)?;

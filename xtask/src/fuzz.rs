@@ -22,6 +22,7 @@ const TARGETS: &[(&str, &[&str])] = &[
     ("postgres_conversation", &["postgres"]),
     ("postgres_frames", &["pg", "postgres"]),
     ("postgres_statement", &["statement"]),
+    ("sftp", &["sftp"]),
     ("sniff", &["http", "pg", "tls"]),
     ("stream", &["http", "pg"]),
 ];
@@ -30,7 +31,7 @@ const TARGETS: &[(&str, &[&str])] = &[
 #[derive(clap::Args)]
 pub struct Options {
     /// One target instead of all: argv, `client_hello`, dns, `http_conversation`, `http_head`, `known_hosts`,
-    /// `mask_detect`, `postgres_conversation`, `postgres_frames`, `postgres_statement`, sniff or stream
+    /// `mask_detect`, `postgres_conversation`, `postgres_frames`, `postgres_statement`, sftp, sniff or stream
     target: Option<String>,
     /// How long each target runs
     #[arg(long, value_name = "N", default_value_t = 60)]

@@ -93,7 +93,11 @@ fn recorded(place: &Place) -> Result<usize> {
     Ok(count)
 }
 
-fn told(place: &Place, words: &[&str]) -> Result<Vec<Value>> {
+/// One of crewtap's own words, as JSON Lines.
+///
+/// # Errors
+/// When it fails.
+pub(super) fn told(place: &Place, words: &[&str]) -> Result<Vec<Value>> {
     let said = quietly(&mut place.crewtap(&[words, &["--json"]].concat()))?;
     said.lines().map(|line| serde_json::from_str(line).context("a line is no JSON")).collect()
 }
@@ -123,7 +127,10 @@ pub fn huge(place: &Place, directory: &Path, lines: &mut Vec<Line>) -> Result<()
 }
 
 /// The largest memory that a process had so far (`VmHWM`).
-fn peak_mib(pid: u32) -> Result<f64> {
+///
+/// # Errors
+/// When it has ended.
+pub(super) fn peak_mib(pid: u32) -> Result<f64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
     let kib: f64 = line.trim().trim_end_matches("kB").trim().parse()?;

@@ -12,6 +12,7 @@ use crate::wire::http::{fuzz_http_conversation, fuzz_http_head};
 use crate::wire::postgres::facts::fuzz_postgres_statement;
 use crate::wire::postgres::{fuzz_postgres_conversation, fuzz_postgres_frames};
 use crate::wire::ssh::known_hosts::fuzz_known_hosts;
+use crate::wire::ssh::sftp::fuzz_sftp;
 use crate::wire::tls::{ClientHello, Hello, client_hello, fuzz_client_hello};
 
 /// The files of one folder by name; an empty one would test nothing.
@@ -73,6 +74,15 @@ fn certificates_are_read_or_refused_however_they_are_bent() {
 fn known_hosts_are_read_however_they_are_bent() {
     for (_, bytes) in corpus("known_hosts") {
         bend(&bytes, fuzz_known_hosts);
+    }
+}
+
+#[test]
+fn sessions_of_a_real_sftp_are_told_the_same_however_they_are_bent_and_cut() {
+    for (_, bytes) in corpus("sftp") {
+        for piece in [0, 6, 255] {
+            bend(&[&[piece], &bytes[..]].concat(), fuzz_sftp);
+        }
     }
 }
 
@@ -222,6 +232,7 @@ fn no_bent_file_breaks_another_parser() {
                 fuzz_http_head,
                 fuzz_postgres_conversation,
                 fuzz_postgres_frames,
+                fuzz_sftp,
             ];
             for entry in entries {
                 bend(&bytes, entry);

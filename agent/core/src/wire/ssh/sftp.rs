@@ -2,8 +2,13 @@
 //!
 //! Owns packets and what they ask for. No state beyond a packet that is not whole yet: which handle is which file the caller knows.
 
+mod fuzzed;
+
 use crate::limits::SFTP_PACKET_BYTES_MAX;
 use crate::view::hexadecimal;
+
+#[doc(hidden)]
+pub use fuzzed::fuzz_sftp;
 
 /// `SSH_FX_OK`.
 pub const OK: u32 = 0;
