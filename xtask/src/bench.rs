@@ -49,13 +49,10 @@ enum Arms {
     Http,
     /// PostgreSQL beside pgbouncer
     Postgres,
-<<<<<<< HEAD
     /// PostgreSQL under a hundred policies, beside mode record
     Ruled,
-=======
     /// SSH beside ssh-mitm
     Ssh,
->>>>>>> part-ssh
     /// The journal by itself
     Journal,
     /// Policy by itself
@@ -111,14 +108,12 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     if wanted(Arms::Postgres) {
         postgres::measure(&mut Place::make()?, options.rounds, &mut lines)?;
     }
-<<<<<<< HEAD
     if wanted(Arms::Ruled) {
         postgres::ruled::measure(&mut Place::make()?, options.rounds, &mut lines)?;
-=======
+    }
     if wanted(Arms::Ssh) {
         let Options { rounds, ssh_mib: mebibytes, ssh_commands: commands, .. } = *options;
         ssh::measure(&mut Place::make()?, ssh::Load { rounds, mebibytes, commands }, &mut lines)?;
->>>>>>> part-ssh
     }
     if wanted(Arms::Journal) {
         journal(&mut lines)?;

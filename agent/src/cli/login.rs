@@ -118,7 +118,7 @@ fn in_browser(agent: &mut Client, config: &Config, args: &LoginArgs) -> anyhow::
     let begun = begun(agent.identity(Request::Begin { provider, port })?)?;
     eprintln!("crewtap: open this in a browser on this host (or log in with --device):\n{}", safe(&begun.url));
     let page = page::Page { path: &path, url: &begun.url, users: &begun.users };
-    if !args.no_browser && browser::open(begun.users.first().copied(), &page.start(port)) {
+    if !args.no_browser && browser::open(begun.users.first().copied(), &page::start(port)) {
         eprintln!("crewtap: a browser is asked to open it");
     }
     let deadline = Instant::now() + Duration::from_secs(begun.waits_s);

@@ -156,16 +156,14 @@ impl Issuer {
                 *memory = Memory { known: Some(known), failed: None };
                 Ok(document)
             }
-            Err(error) => match memory.known.as_mut() {
-                Some(known) => {
+            Err(error) => {
+                if let Some(known) = memory.known.as_mut() {
                     known.until = Instant::now() + DISCOVERY_REST;
-                    Ok(known.document.clone())
+                    return Ok(known.document.clone());
                 }
-                None => {
-                    memory.failed = Some((Instant::now(), error.clone()));
-                    Err(error)
-                }
-            },
+                memory.failed = Some((Instant::now(), error.clone()));
+                Err(error)
+            }
         }
     }
 

@@ -282,7 +282,7 @@ impl RelyingParty {
     /// delays nobody's login at another one. What could not be renewed is told.
     pub async fn keep(&self, every: Duration, tell: impl Fn(String)) {
         join_all(self.issuers.iter().map(|issuer| self.keep_on(issuer, every, &tell))).await;
-        pending().await
+        pending::<()>().await;
     }
 
     async fn keep_on(&self, issuer: &Rc<Issuer>, every: Duration, tell: &impl Fn(String)) {

@@ -46,12 +46,12 @@ pub(super) struct Page<'p> {
     pub(super) users: &'p [u32],
 }
 
-impl Page<'_> {
-    /// Where a browser begins.
-    pub(super) fn start(&self, port: u16) -> String {
-        format!("http://127.0.0.1:{port}{START}")
-    }
+/// Where a browser begins.
+pub(super) fn start(port: u16) -> String {
+    format!("http://127.0.0.1:{port}{START}")
+}
 
+impl Page<'_> {
     /// Whether whoever called is heard; a sentence where they are not.
     fn judge(&self, stream: &TcpStream, client: SocketAddr) -> Result<(), String> {
         let socket = stream.local_addr().ok().and_then(|ours| sockets::find(client, ours));
