@@ -35,6 +35,9 @@ fn answers_early(start: &Start) -> bool {
     !matches!(start, Start::Subsystem(_))
 }
 
+/// How long the client waits for the target's end where that may be what it ends its own input for: a status usually follows at once.
+const STATUS_WAIT: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// `SSH_EXTENDED_DATA_STDERR` (RFC 4254 section 5.2).
 pub(super) const STDERR: u32 = 1;
 
@@ -47,7 +50,7 @@ pub(super) struct Lane<'c> {
     pub(super) down: Arc<Inbox>,
     /// What the client has set, a line each.
     pub(super) variables: RefCell<String>,
-    /// It had ended its input before anything was started.
+    /// It has ended its input.
     pub(super) ended: Cell<bool>,
 }
 
@@ -291,7 +294,10 @@ impl<'c> Lane<'c> {
                     self.up.done(weight);
                     continue;
                 }
-                Item::Eof => drop(self.target.eof().await),
+                Item::Eof => {
+                    self.ended.set(true);
+                    let _ = self.target.eof().await;
+                }
                 Item::Signal(signal) => {
                     self.note_in(exchange, "ssh_signal", format!("the client sends {signal:?}"))?;
                     self.conversation.session.settled().await?;
@@ -312,8 +318,16 @@ impl<'c> Lane<'c> {
 
     /// What the target says; returns when it has closed the channel.
     async fn down(&self, exchange: &Exchange) -> Result<(), Unrecorded> {
+        let mut is_over = false;
         loop {
-            let (item, weight) = self.down.next().await;
+            let Some((item, weight)) = self.next_of_target(is_over).await else {
+                is_over = false;
+                let _ = self.client.eof().await;
+                continue;
+            };
+            if is_over && matches!(item, Item::Close | Item::Gone) {
+                let _ = self.client.eof().await;
+            }
             match item {
                 Item::Data(bytes) => {
                     let weight = weight + self.forward(exchange, Stream::Output, bytes, &self.down).await?;
@@ -325,8 +339,13 @@ impl<'c> Lane<'c> {
                     self.down.done(weight);
                     continue;
                 }
-                Item::Eof => drop(self.client.eof().await),
-                item @ (Item::ExitStatus(_) | Item::ExitSignal { .. }) => self.exited(exchange, item).await?,
+                Item::Eof => is_over = true,
+                item @ (Item::ExitStatus(_) | Item::ExitSignal { .. }) => {
+                    self.exited(exchange, item).await?;
+                    if std::mem::take(&mut is_over) {
+                        let _ = self.client.eof().await;
+                    }
+                }
                 Item::Close => {
                     self.end(exchange, Ended::Closed)?;
                     return Ok(());
@@ -336,6 +355,15 @@ impl<'c> Lane<'c> {
             }
             self.down.done(weight);
         }
+    }
+
+    /// The next that the target says; none where it `is_over` and the client is to hear of that now. A client closes the channel as
+    /// soon as both sides have ended, and the library then forgets the channel: a status that comes behind the end would be lost.
+    async fn next_of_target(&self, is_over: bool) -> Option<(Item, usize)> {
+        if !is_over || self.ended.get() {
+            return Some(self.down.next().await);
+        }
+        tokio::time::timeout(STATUS_WAIT, self.down.next()).await.ok()
     }
 
     async fn exited(&self, exchange: &Exchange, item: Item) -> Result<(), Unrecorded> {
