@@ -44,7 +44,7 @@ impl Exchange {
         }
         let (shown, count) = typed.typed(bytes);
         *hidden += count;
-        if count > 0 { Cow::Owned(shown) } else { Cow::Borrowed(bytes) }
+        shown
     }
 
     /// The last piece of a stream that has begun.

@@ -3,6 +3,8 @@
 //! Owns the guess: a program that asks for a password ends its prompt with a word for it and a colon, and does not show what is
 //! typed. What is typed up to the end of the line is then hidden. A guess can miss; what it hides is told by length.
 
+use std::borrow::Cow;
+
 /// Bytes of what was said last that are looked at.
 const PROMPT_BYTES: usize = 256;
 
@@ -30,19 +32,22 @@ impl Typed {
     }
 
     /// What was typed, as it may be recorded; how many bytes of it were hidden.
-    pub fn typed(&mut self, bytes: &[u8]) -> (Vec<u8>, usize) {
-        let mut shown = bytes.to_vec();
-        let mut hidden = 0;
-        for byte in &mut shown {
-            if matches!(*byte, b'\r' | b'\n') {
-                self.hides = false;
+    pub fn typed<'b>(&mut self, bytes: &'b [u8]) -> (Cow<'b, [u8]>, usize) {
+        let is_end = |byte: &u8| matches!(*byte, b'\r' | b'\n');
+        if !self.hides {
+            // A file that is piped in is most of what is ever typed: nothing of it is looked at while nothing was said.
+            if !self.said.is_empty() && bytes.iter().any(is_end) {
                 self.said.clear();
-            } else if self.hides {
-                *byte = b'*';
-                hidden += 1;
             }
+            return (Cow::Borrowed(bytes), 0);
         }
-        (shown, hidden)
+        let end = bytes.iter().position(is_end);
+        if end.is_some() {
+            self.hides = false;
+            self.said.clear();
+        }
+        let (answer, rest) = bytes.split_at_checked(end.unwrap_or(bytes.len())).unwrap_or_default();
+        (Cow::Owned([&vec![b'*'; answer.len()], rest].concat()), answer.len())
     }
 
     /// Whether the last line ends like a prompt for a secret.
@@ -62,16 +67,16 @@ mod tests {
     fn what_answers_a_prompt_is_hidden_up_to_the_lines_end() {
         let mut typed = Typed::default();
         typed.said(b"$ ");
-        assert_eq!(typed.typed(b"sudo id\r"), (b"sudo id\r".to_vec(), 0));
+        assert_eq!(typed.typed(b"sudo id\r"), (b"sudo id\r"[..].into(), 0));
         typed.said(b"sudo id\r\n[sudo] password for crew: ");
-        assert_eq!(typed.typed(b"hun"), (b"***".to_vec(), 3));
-        assert_eq!(typed.typed(b"ter2\rls\r"), (b"****\rls\r".to_vec(), 4));
+        assert_eq!(typed.typed(b"hun"), (b"***"[..].into(), 3));
+        assert_eq!(typed.typed(b"ter2\rls\r"), (b"****\rls\r"[..].into(), 4));
         for prompt in ["Password: ", "Enter passphrase for key 'x': ", "PIN:", "Verification code: "] {
             let mut typed = Typed::default();
             let (one, other) = prompt.as_bytes().split_at(3);
             typed.said(one);
             typed.said(other);
-            assert_eq!(typed.typed(b"s\n"), (b"*\n".to_vec(), 1), "{prompt}");
+            assert_eq!(typed.typed(b"s\n"), (b"*\n"[..].into(), 1), "{prompt}");
         }
         let mut typed = Typed::default();
         typed.said(b"your password:\nlogin: ");
