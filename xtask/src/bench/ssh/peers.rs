@@ -19,7 +19,7 @@ use crate::shell::{loudly, quietly};
 const SSHD: u16 = 7840;
 const MITM: u16 = 7841;
 
-/// The newest with which OpenSSH 9.2 can exchange keys: 6.0.1 breaks off at its EXT_INFO.
+/// The newest with which OpenSSH 9.2 can exchange keys: 6.0.1 breaks off at its `EXT_INFO`.
 const MITM_PACKAGE: &str = "ssh-mitm==5.0.1";
 
 /// What ssh-mitm passes on: it cannot log in with a key that only the client has.

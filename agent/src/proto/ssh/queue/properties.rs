@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 
 /// Something that happens on a channel of one side.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Deed {
     Open(u32),
     Say(u32, usize),
